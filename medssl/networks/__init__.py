@@ -1,0 +1,1 @@
+"""Encoders behind one contract, the decoder and heads that know nothing but that contract, weights in and out."""
