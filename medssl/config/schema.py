@@ -84,7 +84,8 @@ class OptimiserConfig(Section):
     )
     accumulate: PositiveInt = Field(
         1,
-        description="Forward passes whose gradients make one optimiser step; each takes batch_size / accumulate crops.",
+        description="Forward passes whose gradients make one optimiser step; "
+        "each takes batch_size / accumulate crops.",
     )
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="Decay of an exponential moving average of the weights; null for none."
@@ -92,7 +93,7 @@ class OptimiserConfig(Section):
 
 
 class SpeedConfig(Section):
-    """Settings that change how fast a step is, not what it means; auto times a few steps and keeps the fastest."""
+    """How fast a step is, not what it means; auto times a few steps and keeps the fastest."""
 
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -114,7 +115,8 @@ class TrainingConfig(Section):
     val_crops_per_scan: PositiveInt = Field(2, description="Fixed crops drawn from each validation scan.")
     checkpoint_every_s: NonNegativeFloat = Field(
         120.0,
-        description="Seconds between saves inside an epoch; each epoch ends with one as well. 0 saves after every step.",
+        description="Seconds between saves inside an epoch, each of which ends with one as well; "
+        "0 saves after every step.",
     )
     log_every_steps: PositiveInt = 10
     pictures_every_epochs: PositiveInt = 5
@@ -142,9 +144,7 @@ class PretrainConfig(Section):
     )
     max_crop_voxels: PositiveInt = Field(64**3, description="Largest crop that auto may choose.")
     encoder: EncoderConfig = EncoderConfig()
-    tasks: dict[str, dict[str, Any]] = Field(
-        default_factory=lambda: {"rotation": {}, "inpainting": {}, "position": {}}
-    )
+    tasks: dict[str, dict[str, Any]] = {"rotation": {}, "inpainting": {}, "position": {}}
     augmentation: AugmentationConfig = AugmentationConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     training: TrainingConfig = TrainingConfig()

@@ -1,1 +1,1 @@
-"""Encoders behind one contract, the decoder and heads that know nothing but that contract, weights in and out."""
+"""Encoders behind one contract, decoder and heads that know nothing else, weights in and out."""

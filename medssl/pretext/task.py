@@ -87,6 +87,8 @@ class PretextTask(ABC, Generic[SettingsT]):
             A value ``(B, V, C, X, Y, Z)`` holds V views a sample and is encoded as a batch of B * V.
         acts_on_window: True when the transform needs the whole window that was read from the scan; False
             when it works in place on the crop under ``image``.
+        hides_voxels: True when the transform loses voxels of the crop. Such tasks act after those that only
+            move voxels, so that all targets live in the moved frame.
         target_keys: Keys of the batch that hold the answer; a shuffled control permutes these.
         batch_keys: Every key of a transformed sample that must reach the batch, `input_key` and
             `target_keys` included.
@@ -99,6 +101,7 @@ class PretextTask(ABC, Generic[SettingsT]):
     Settings: ClassVar[type[TaskSettings]]
     input_key: ClassVar[str] = "image"
     acts_on_window: ClassVar[bool] = False
+    hides_voxels: ClassVar[bool] = False
     target_keys: ClassVar[tuple[str, ...]]
     batch_keys: ClassVar[tuple[str, ...]]
     intensity_keys: ClassVar[tuple[str, ...]] = ()
@@ -143,7 +146,8 @@ class PretextTask(ABC, Generic[SettingsT]):
         """Draw one sample beside its prediction.
 
         Args:
-            sample: A transformed sample, not batched, with ``window`` as it was read from the scan.
+            sample: A transformed sample, not batched, with ``window`` as it was read from the scan. A task
+                that turned ``image`` says under ``orientation`` where its axes point to now, such as "LPS".
             prediction: This task's prediction for a batch of that one sample.
         """
 
@@ -163,16 +167,16 @@ class PretextTransform(MapTransform, Randomizable, ABC):
         """Draw parameters once and apply them to each key.
 
         Args:
-            data: Holds channel-first volumes ``(C, X, Y, Z)`` under this transform's keys.
+            data: Holds channel-first volumes ``(C, X, Y, Z)`` of one grid under this transform's keys.
 
         Returns:
             A copy of ``data`` with the transform's inputs and targets added.
         """
         result = dict(data)
-        for key in self.key_iterator(result):
-            volume = np.asarray(result[key], dtype=np.float32)
-            parameters = self.draw(volume.shape[1:])
-            result.update(self.apply(volume, parameters, key=str(key)))
+        volumes = {str(key): np.asarray(data[key], dtype=np.float32) for key in self.key_iterator(result)}
+        parameters = self.draw(next(iter(volumes.values())).shape[1:])
+        for key, volume in volumes.items():
+            result.update(self.apply(volume, parameters, key=key))
         return result
 
     @abstractmethod
@@ -181,4 +185,4 @@ class PretextTransform(MapTransform, Randomizable, ABC):
 
     @abstractmethod
     def apply(self, volume: np.ndarray, parameters: Any, *, key: str) -> dict[str, Any]:
-        """Return the entries that ``parameters`` make of ``volume`` ``(C, X, Y, Z)``; changes nothing else."""
+        """Return the entries that ``parameters`` make of ``volume`` ``(C, X, Y, Z)``, changing nothing."""

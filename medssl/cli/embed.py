@@ -1,0 +1,32 @@
+"""medssl embed: one vector a scan."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medssl.cli.console import command_progress, print_line
+from medssl.errors import UsageError
+
+TABLE_SUFFIXES = (".csv", ".npz")
+
+
+def embed(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN|WEIGHTS", help="A run folder or an encoder.safetensors.")
+    ],
+    scans: Annotated[
+        Path, typer.Argument(metavar="SCANS", help="Scans: a folder of any depth, a file or a CSV.")
+    ],
+    out: Annotated[Path, typer.Option(help="Table to write, .csv or .npz.", metavar="TABLE")],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Turn each scan into one vector, with a pretrained encoder."""
+    if out.suffix not in TABLE_SUFFIXES:
+        raise UsageError(f"{out}: the table's name must end in {' or '.join(TABLE_SUFFIXES)}.")
+    if out.exists():
+        raise UsageError(f"{out} exists already; choose another name or remove it first.")
+    from medssl.workflows.embed import embed as embed_scans  # torch and monai take seconds
+
+    embed_scans(run, scans, out=out, device=device, progress=command_progress())
+    print_line(f"Wrote {out}")

@@ -1,0 +1,155 @@
+"""medssl pretrain: unlabelled scans in, a pretrained encoder out."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medssl.cli.console import command_progress, print_line, print_rows
+from medssl.config.load import load_config
+from medssl.config.schema import PretrainConfig
+from medssl.errors import SkippedScansError, UsageError
+
+DEFAULT_PRESET = "laptop"
+FLAG_FIELDS = {
+    "encoder": "encoder.name",
+    "epochs": "training.epochs",
+    "seed": "training.seed",
+    "device": "speed.device",
+}
+
+
+def pretrain(
+    source: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="Scans: a folder of any depth, a file or a CSV.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to create.", metavar="RUN")] = None,
+    config: Annotated[
+        str | None,
+        typer.Option(help=f"Preset or YAML file; {DEFAULT_PRESET} if left out.", metavar="NAME|FILE"),
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Pretext tasks, such as rotation,inpainting,position.")
+    ] = None,
+    encoder: Annotated[str | None, typer.Option(help="Network, such as residual_unet or swin_unetr.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs in all; may be raised on resume.")] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="Voxel spacing in mm, such as 1,1,1; or auto.", metavar="X,Y,Z")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Any other setting, such as optimiser.clip_norm=2.", metavar="FIELD=VALUE"
+        ),
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder of prepared scans, to share between runs.", metavar="FOLDER")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Run folder to go on with, instead of FOLDER and --out.", metavar="RUN"),
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 4 when scans were skipped.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done and what it costs; write nothing.")
+    ] = False,
+) -> None:
+    """Pretrain a 3D encoder on a folder of unlabelled scans."""
+    if resume is not None:
+        _refuse_with_resume(FOLDER=source, out=out, config=config, store=store)
+    elif source is None or (out is None and not dry_run):
+        raise UsageError("Name the folder of scans and, with --out, the run folder to make.")
+    origin = _find_config(config, resume)
+    flags = _flags_as_overrides(encoder=encoder, epochs=epochs, spacing=spacing, seed=seed, device=device)
+    resolved = load_config(origin, [*_select_tasks(origin, tasks), *flags, *(settings or [])])
+    if dry_run:
+        _print_dry_run(source, config=resolved, out=resume or out, store=store)
+    elif run := resume or out:
+        _train(source, config=resolved, run=run, store=store, is_resumed=resume is not None, strict=strict)
+
+
+def print_results(run: Path) -> None:
+    """Say where to look in a finished run folder."""
+    print_rows(
+        [
+            ("encoder", str(run / "encoder.safetensors")),
+            ("report", str(run / "report.html")),
+            ("TensorBoard", f"tensorboard --logdir {shlex.quote(str(run / 'tensorboard'))}"),
+        ]
+    )
+
+
+def _train(
+    source: Path | None,
+    *,
+    config: PretrainConfig,
+    run: Path,
+    store: Path | None,
+    is_resumed: bool,
+    strict: bool,
+) -> None:
+    from medssl.workflows.pretrain import pretrain as pretrain_encoder  # torch and monai take seconds
+
+    outcome = pretrain_encoder(
+        source,
+        config=config,
+        out=run,
+        store=store,
+        resume=is_resumed,
+        progress=command_progress(),
+        command=["medssl", *sys.argv[1:]],
+    )
+    print_results(run)
+    if strict and outcome.skipped:
+        raise SkippedScansError(f"{outcome.skipped} files were skipped; {run / 'skipped.csv'} says why.")
+
+
+def _print_dry_run(
+    source: Path | None, *, config: PretrainConfig, out: Path | None, store: Path | None
+) -> None:
+    from medssl.workflows.pretrain import dry_run
+
+    preview = dry_run(source, config=config, out=out, store=store, progress=command_progress())
+    print_rows(preview.rows)
+    if preview.skipped:
+        print_line(f"{len(preview.skipped)} files would be skipped:")
+        for scan in preview.skipped:
+            print_line(f"  {scan.path}: {scan.reason}")
+
+
+def _refuse_with_resume(**given: object) -> None:
+    names = [
+        "FOLDER" if name == "FOLDER" else f"--{name}" for name, value in given.items() if value is not None
+    ]
+    if names:
+        raise UsageError(f"Leave out {' and '.join(names)}: --resume takes that from the run folder.")
+
+
+def _find_config(config: str | None, resume: Path | None) -> str | Path:
+    if resume is None:
+        return config or DEFAULT_PRESET
+    if not (resume / "config.yaml").is_file():
+        raise UsageError(f"{resume} is not a run folder: it holds no config.yaml.")
+    return resume / "config.yaml"
+
+
+def _flags_as_overrides(*, spacing: str | None, **flags: str | int | None) -> list[str]:
+    """Return the assignments that flags are short for; they come before --set, which therefore wins."""
+    overrides = [f"{FLAG_FIELDS[name]}={value}" for name, value in flags.items() if value is not None]
+    if spacing is not None:
+        overrides.append(f"data.spacing_mm={spacing if spacing == 'auto' else f'[{spacing}]'}")
+    return overrides
+
+
+def _select_tasks(origin: str | Path, tasks: str | None) -> list[str]:
+    """Return an override that leaves only ``tasks``, with the settings that the config has for them."""
+    if tasks is None:
+        return []
+    settings = load_config(origin).tasks
+    chosen = {name.strip(): settings.get(name.strip(), {}) for name in tasks.split(",")}
+    return [f"tasks={json.dumps(chosen)}"]

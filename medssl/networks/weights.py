@@ -1,0 +1,164 @@
+"""Weights out of an encoder with their provenance, and into a network with a report of what fitted."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from medssl.atomic import atomic_path
+from medssl.errors import CheckpointError
+from medssl.networks.build import rebuild_encoder
+from medssl.networks.encoder import Encoder
+from medssl.networks.provenance import METADATA_KEY, open_safetensors, read_provenance
+
+ENOUGH = 0.9
+"""Share of a network's parameters that must fit; with fewer it is not the network the weights came from."""
+
+NAMES_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What happened to each tensor of a load, by name.
+
+    A tensor whose shape differs is both missing (the network's) and unused (the file's).
+
+    Attributes:
+        matched: Loaded as they are.
+        adapted: Loaded after fitting the first convolution to another number of input channels.
+        missing: The network's tensors that kept their values.
+        unused: Given tensors that the network has no place for.
+        share: Share of the network's parameters that were loaded, 0 to 1.
+    """
+
+    matched: tuple[str, ...]
+    adapted: tuple[str, ...]
+    missing: tuple[str, ...]
+    unused: tuple[str, ...]
+    share: float
+
+    def summary(self) -> str:
+        """Return one sentence with every count, and names where something did not fit."""
+        percent = math.floor(1000 * self.share) / 10  # rounded down, so that 100 means all of them
+        return (
+            f"{percent} % of the parameters loaded: {len(self.matched)} tensors matched, "
+            f"{_counted(self.adapted, 'adapted')}, {_counted(self.missing, 'missing')}, "
+            f"{_counted(self.unused, 'unused')}."
+        )
+
+
+def save_encoder(path: Path, encoder: Encoder, *, provenance: Mapping[str, Any]) -> None:
+    """Write an encoder as safetensors, whole or not at all.
+
+    The residual U-Net's state dict names many tensors twice. Both names are written, each with its own copy,
+    because that is what nnU-Net reads.
+
+    Args:
+        path: The file; its folder must exist.
+        encoder: What to write; ``encoder.architecture`` goes into the provenance.
+        provenance: What JSON can hold, such as spacing, intensity recipe, crop size, tasks and versions.
+    """
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in encoder.state_dict().items()
+    }
+    described = {**provenance, "architecture": encoder.architecture}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(described)})
+
+
+def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
+    """Return the encoder that `save_encoder` wrote, with its weights, and the provenance.
+
+    Raises:
+        CheckpointError: The file is damaged, of another kind, or does not hold what its description says.
+    """
+    provenance = read_provenance(path)
+    encoder = rebuild_encoder(provenance.get("architecture", {}))
+    report = load_weights(encoder, read_weights(path), allow_partial=True)
+    if report.adapted or report.missing or report.unused:
+        raise CheckpointError(f"{path} does not hold the network it describes: {report.summary()}")
+    return encoder, provenance
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return every tensor of a safetensors file by name.
+
+    Raises:
+        CheckpointError: The file is missing, damaged or no safetensors file.
+    """
+    with open_safetensors(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def load_weights(
+    module: nn.Module, state: Mapping[str, Tensor], *, allow_partial: bool = False
+) -> LoadReport:
+    """Copy tensors into a network by name and shape, and tell what fitted.
+
+    The first convolution is fitted to another number of input channels: its kernels are summed over the
+    given channels and spread evenly over the network's, so that an image repeated in every channel gives
+    the same activations as before.
+
+    Args:
+        module: The network; changed in place, and not at all when the load is refused.
+        state: Tensors by the names of ``module.state_dict()``.
+        allow_partial: Load even when less than 90 % of the parameters fit.
+
+    Raises:
+        CheckpointError: Less than 90 % of the parameters fit and ``allow_partial`` is False.
+    """
+    report = _compare(module, state)
+    if report.share < ENOUGH and not allow_partial:
+        raise CheckpointError(
+            f"These weights do not fit the network: {report.summary()} Check that both have the same name "
+            "and size, or allow a partial load."
+        )
+    own = module.state_dict()
+    for name in report.matched:
+        own[name].copy_(state[name])
+    for name in report.adapted:
+        own[name].copy_(_fit_channels(state[name], own[name].shape[1]))
+    return report
+
+
+def _compare(module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
+    own = module.state_dict(keep_vars=True)
+    given = {name: tensor for name, tensor in state.items() if name in own}
+    stem = next((id(tensor) for tensor in own.values() if tensor.ndim == 5), None)
+    matched = [name for name, tensor in given.items() if tensor.shape == own[name].shape]
+    adapted = [
+        name
+        for name, tensor in given.items()
+        if name not in matched and id(own[name]) == stem and _differ_in_channels(tensor, own[name])
+    ]
+    # Two names of the residual U-Net can stand for one tensor, which is there as soon as one of them is.
+    loaded = {id(own[name]) for name in (*matched, *adapted)}
+    sizes = {id(parameter): parameter.numel() for parameter in module.parameters()}
+    return LoadReport(
+        matched=tuple(matched),
+        adapted=tuple(adapted),
+        missing=tuple(name for name, tensor in own.items() if id(tensor) not in loaded),
+        unused=tuple(name for name in state if name not in {*matched, *adapted}),
+        share=sum(sizes[key] for key in loaded & sizes.keys()) / sum(sizes.values()),
+    )
+
+
+def _differ_in_channels(given: Tensor, own: Tensor) -> bool:
+    return given.ndim == own.ndim and (given.shape[0], *given.shape[2:]) == (own.shape[0], *own.shape[2:])
+
+
+def _fit_channels(weight: Tensor, channels: int) -> Tensor:
+    return weight.sum(dim=1, keepdim=True).expand(-1, channels, -1, -1, -1) / channels
+
+
+def _counted(names: Iterable[str], word: str) -> str:
+    listed = list(names)
+    shown = ", ".join(listed[:NAMES_SHOWN]) + (", ..." if len(listed) > NAMES_SHOWN else "")
+    return f"{len(listed)} {word} ({shown})" if listed else f"0 {word}"

@@ -1,0 +1,139 @@
+"""Find the scans a user points at: a file, a folder of any depth, or a table."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from medssl.errors import NoUsableScanError, UsageError
+from medssl.scans.layouts import (
+    DATASET_FILE,
+    NNUNET,
+    case_name,
+    label_map_reason,
+    recognise_layout,
+    without_suffix,
+)
+from medssl.scans.read import IMAGE_SUFFIXES, UNREAD_FORMATS, image_suffix, unread_reason
+from medssl.scans.record import Found, ScanRecord, SkippedScan
+from medssl.scans.subjects import bids_session, bids_subject, name_at_level, naming_level
+from medssl.scans.table import TABLE_SUFFIXES, read_scan_table
+from medssl.scans.walk import walk_files
+
+
+def find_scans(source: Path) -> Found:
+    """Find scans without opening them.
+
+    In a folder, label maps (by folder name, file name or ``dataset.json``) and formats that are not read yet
+    are skipped with a reason; files that are no images, and hidden ones, are passed over. A file that is
+    itself the source, or listed in a table, is taken for a scan whatever its name says.
+
+    A table's ``subject_id`` names the subject; else a BIDS ``sub-...`` in the path; else the case in nnU-Net
+    raw; else the file name or, where those repeat, the folder (see `naming_level`).
+
+    Args:
+        source: An image file, a folder, or a CSV with an ``image`` column (see `read_scan_table`).
+
+    Raises:
+        UsageError: If ``source`` does not exist, or is a table that cannot be read.
+        NoUsableScanError: If there is no image file at all.
+    """
+    if not source.exists():
+        raise UsageError(f"{source} does not exist.")
+    if source.is_dir():
+        found = _find_in_folder(source)
+    elif source.suffix.lower() in TABLE_SUFFIXES:
+        found = _find_in_table(source)
+    else:
+        found = _find_file(source)
+    if not found.scans and not found.skipped:
+        raise NoUsableScanError(f"No scan in {source}: nothing there ends in {' or '.join(IMAGE_SUFFIXES)}.")
+    return found
+
+
+def _find_in_folder(root: Path) -> Found:
+    files, skipped = walk_files(root, lambda name: name == DATASET_FILE or image_suffix(name) is not None)
+    layout = recognise_layout(root, files)
+    images = []
+    for file in files:
+        if file.endswith(DATASET_FILE):
+            continue
+        reason = label_map_reason(file, layout) or _format_reason(file)
+        if reason:
+            skipped.append(SkippedScan(root / file, reason))
+        else:
+            images.append(file)
+    records, notes = _records(root, images, is_nnunet=layout.name == NNUNET)
+    return Found(layout.name, records, tuple(skipped), (*layout.notes, *notes))
+
+
+def _find_in_table(table: Path) -> Found:
+    rows, table_notes = read_scan_table(table)
+    names = [_name_below(table.parent, row.path) for row in rows]
+    records, notes = _records(table.parent, names, is_nnunet=False)
+    scans = tuple(
+        replace(
+            record,
+            path=row.path,
+            subject_id=row.subject_id or record.subject_id,
+            session_id=row.session_id or record.session_id,
+        )
+        for record, row in zip(records, rows, strict=True)
+    )
+    has_subjects = all(row.subject_id for row in rows)
+    return Found("CSV", scans, (), table_notes if has_subjects else (*table_notes, *notes))
+
+
+def _find_file(path: Path) -> Found:
+    suffix = image_suffix(path.name)
+    if suffix is None:
+        return Found("file", (), ())
+    if suffix in UNREAD_FORMATS:
+        return Found("file", (), (SkippedScan(path, unread_reason(suffix)),))
+    records, _ = _records(path.parent, [path.name], is_nnunet=False)
+    return Found("file", records, ())
+
+
+def _format_reason(file: str) -> str | None:
+    suffix = image_suffix(file)
+    return unread_reason(suffix) if suffix in UNREAD_FORMATS else None
+
+
+def _records(
+    root: Path, files: Sequence[str], *, is_nnunet: bool
+) -> tuple[tuple[ScanRecord, ...], tuple[str, ...]]:
+    """Name scan and subject of each file, given relative to ``root``; and tell what that rests on."""
+    stems = [case_name(without_suffix(file)) if is_nnunet else without_suffix(file) for file in files]
+    nameless = [stem for stem in stems if bids_subject(stem) is None]
+    level = 0 if is_nnunet else naming_level(nameless)
+    records = tuple(
+        ScanRecord(
+            path=root / file,
+            scan_id=scan_id,
+            subject_id=bids_subject(stem) or name_at_level(stem, level),
+            session_id=bids_session(stem),
+        )
+        for file, scan_id, stem in zip(files, _unique_ids(files), stems, strict=True)
+    )
+    if not level:
+        return records, ()
+    example = name_at_level(nameless[0], level)
+    return records, (
+        f"File names repeat between folders, so a folder such as {example} counts as one subject; "
+        "a CSV with a subject_id column would say otherwise.",
+    )
+
+
+def _unique_ids(files: Sequence[str]) -> list[str]:
+    """Return each file without its suffix, but with it where two would be the same."""
+    ids = [without_suffix(file) for file in files]
+    while repeated := {scan_id for scan_id, count in Counter(ids).items() if count > 1}:
+        ids = [file if scan_id in repeated else scan_id for file, scan_id in zip(files, ids, strict=True)]
+    return ids
+
+
+def _name_below(folder: Path, path: Path) -> str:
+    """Return ``path`` relative to ``folder`` or, outside of it, from the root of the file system."""
+    if path.is_relative_to(folder):
+        return path.relative_to(folder).as_posix()
+    return path.absolute().relative_to(path.absolute().anchor).as_posix()

@@ -1,0 +1,118 @@
+"""Where the voxels of a stored image lie in the body, and whether that can be trusted."""
+
+from math import prod
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from medssl.errors import ScanError
+from medssl.scans.record import ScanHeader
+from medssl.scans.stored import StoredImage
+
+MAX_VOXELS = 2**31
+"""Largest scan that is read: 8 GiB of float32, more than any clinical scanner writes."""
+
+MIN_VOXELS = 1000
+"""Smallest scan that is read; two slices of 44 x 44 around a lesion stay in, scraps of 7 x 5 x 3 do not."""
+
+MAX_SHEAR_DEGREES = 1.0
+"""Largest deviation from right angles; rounding in headers stays below 0.1, gantry tilt is 5 to 30."""
+
+SPACING_RANGE_MM = (0.001, 100.0)
+"""From micro-CT to a coarse localiser; beyond it the header is wrong."""
+
+
+def describe(image: StoredImage) -> ScanHeader:
+    """Return an image's header, once its geometry and type passed every check.
+
+    Raises:
+        ScanError: If it is not one real-valued 3D volume on a grid with right angles and a known orientation.
+    """
+    shape = _volume_shape(image)
+    with np.errstate(all="ignore"):  # absurd numbers overflow, and are then refused
+        affine = image.affine()
+        spacing_mm = _checked_spacing(affine)
+    return ScanHeader(
+        shape=shape,
+        spacing_mm=spacing_mm,
+        orientation="".join(nib.aff2axcodes(affine)),
+        dtype=image.dtype.newbyteorder("=").name,
+        affine=tuple(tuple(float(value) for value in row) for row in affine),
+    )
+
+
+def along_ras(header: ScanHeader) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return a header's shape and spacing in the order R, A, S instead of that of the stored axes."""
+    stored_axes = nib.orientations.axcodes2ornt(header.orientation)[:, 0].argsort()
+    return tuple(header.shape[axis] for axis in stored_axes), tuple(
+        header.spacing_mm[axis] for axis in stored_axes
+    )
+
+
+def to_ras(
+    voxels: NDArray[np.float32], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Flip and swap axes, without interpolation, to the order closest to +R, +A, +S.
+
+    Args:
+        voxels: ``(I, J, K)`` as stored.
+        affine: 4 x 4, from stored voxel indices to RAS millimetres.
+
+    Returns:
+        The volume ``(X, Y, Z)``, contiguous, and the 4 x 4 affine from its voxel indices to RAS millimetres.
+    """
+    axes = nib.io_orientation(affine)
+    volume = nib.apply_orientation(voxels, axes)
+    return np.ascontiguousarray(volume), affine @ nib.orientations.inv_ornt_aff(axes, voxels.shape)
+
+
+def _volume_shape(image: StoredImage) -> tuple[int, int, int]:
+    shape = image.shape
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    size = " x ".join(str(length) for length in shape)
+    _refuse_type(image.dtype)
+    if len(shape) > 3:
+        raise ScanError(
+            f"It is {len(shape)}-D ({size}), a series or a vector field; store each volume in its own file."
+        )
+    if len(shape) < 3 or min(shape) == 1:
+        what = "a list of values, such as a surface" if max(shape) == prod(shape) else "a flat picture"
+        raise ScanError(f"It is {what} ({size}), not a volume.")
+    if prod(shape) < MIN_VOXELS:
+        raise ScanError(f"It is too small ({size} = {prod(shape)} voxels): at least {MIN_VOXELS} are needed.")
+    if prod(shape) > MAX_VOXELS:
+        raise ScanError(f"It is too large ({size} voxels): at most {MAX_VOXELS:,} are read.")
+    return shape[0], shape[1], shape[2]
+
+
+def _refuse_type(dtype: np.dtype) -> None:
+    if dtype.kind == "c":
+        raise ScanError(f"Its voxels are complex numbers ({dtype.name}); store the magnitude instead.")
+    if dtype.kind not in "iuf":
+        raise ScanError("Its voxels are colours (RGB), not intensities.")
+
+
+def _checked_spacing(affine: NDArray[np.float64]) -> tuple[float, float, float]:
+    if not np.all(np.isfinite(affine)):
+        raise ScanError("The header's affine holds values that are not finite.")
+    axes = affine[:3, :3]
+    spacing_mm = np.linalg.norm(axes, axis=0)
+    smallest, largest = SPACING_RANGE_MM
+    if not np.all((spacing_mm >= smallest) & (spacing_mm <= largest)):
+        sizes = " x ".join(f"{size:g}" for size in spacing_mm)
+        raise ScanError(f"The header gives an implausible voxel spacing ({sizes} mm).")
+    shear_degrees = _largest_shear_degrees(axes / spacing_mm)
+    if shear_degrees > MAX_SHEAR_DEGREES:
+        raise ScanError(
+            f"Its axes are not at right angles (sheared by {shear_degrees:.1f} degrees, as by a tilted CT "
+            "gantry); resample it to an upright grid first."
+        )
+    return float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2])
+
+
+def _largest_shear_degrees(directions: NDArray[np.float64]) -> float:
+    """Return how far unit column vectors are from right angles."""
+    cosines = np.abs(np.triu(directions.T @ directions, k=1))
+    return float(np.degrees(np.arcsin(min(1.0, cosines.max()))))

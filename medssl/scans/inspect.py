@@ -1,0 +1,72 @@
+"""Read every scan of a folder once and say what is there."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medssl.config.schema import DataConfig
+from medssl.errors import ScanError
+from medssl.progress import Progress
+from medssl.scans.check import check_scans, check_voxels, random_voxels
+from medssl.scans.find import find_scans
+from medssl.scans.hashing import voxel_hash
+from medssl.scans.inspection import InspectedScan, Inspection, Intensities
+from medssl.scans.modality import guess_modality, plan_intensity
+from medssl.scans.read import read_volume
+from medssl.scans.record import CheckedScan, SkippedScan
+from medssl.scans.threads import thread_pool
+
+
+def inspect_folder(source: Path, *, workers: int, progress: Progress) -> Inspection:
+    """Read and check each scan as preparing it would, without changing or writing anything.
+
+    Threads share the work: most of it (decompressing, hashing, arithmetic on whole volumes) releases the
+    interpreter lock, and they start at once.
+
+    Args:
+        source: A file, a folder of any depth or a CSV, see `find_scans`.
+        workers: Scans read at the same time; each needs memory for about three float32 copies of its volume.
+        progress: Gets a bar for headers and one for voxels.
+
+    Raises:
+        UsageError: If ``source`` does not exist or cannot be read.
+        NoUsableScanError: If it holds no image file. Files that cannot be used end up in ``skipped``.
+    """
+    found = find_scans(source)
+    checked, skipped = check_scans(found, progress=progress)
+    scans = []
+    with (
+        progress.track("Reading scans", total=len(checked)) as advance,
+        thread_pool(workers) as pool,
+    ):
+        for outcome in pool.map(_inspect_or_skip, checked):
+            if isinstance(outcome, InspectedScan):
+                scans.append(outcome)
+            else:
+                skipped.append(outcome)
+            advance()
+    skipped.sort(key=lambda scan: scan.path)
+    return Inspection(source, found.layout, tuple(scans), tuple(skipped), found.notes)
+
+
+def _inspect_or_skip(scan: CheckedScan) -> InspectedScan | SkippedScan:
+    try:
+        return _inspect(scan)
+    except ScanError as error:
+        return SkippedScan(scan.record.path, str(error))
+    except MemoryError:
+        return SkippedScan(scan.record.path, "Reading it needs more memory than there is.")
+
+
+def _inspect(scan: CheckedScan) -> InspectedScan:
+    volume, _ = read_volume(scan.record.path)
+    check_voxels(volume)
+    modality = guess_modality(volume, scan.header.dtype, scan.record.path)
+    plan_intensity(volume, modality, data=DataConfig())
+    return InspectedScan(scan.record, scan.header, _intensities(volume), modality, voxel_hash(volume))
+
+
+def _intensities(volume: NDArray[np.float32]) -> Intensities:
+    p01, median, p99 = np.percentile(random_voxels(volume), (1, 50, 99)).tolist()
+    return Intensities(float(volume.min()), p01, median, p99, float(volume.max()))

@@ -1,0 +1,103 @@
+"""Tables of a run's scans: which were prepared, and which were skipped and why."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from medssl.atomic import write_text
+from medssl.errors import UsageError
+from medssl.scans.record import PreparedScan, SkippedScan
+
+RECORD_COLUMNS = ("scan_id", "path", "subject_id", "session_id")
+STORED_COLUMNS = ("shape", "spacing_mm", "content_hash", "store_path")
+SOURCE_COLUMNS = ("source_shape", "source_spacing_mm", "source_orientation", "source_dtype", "source_affine")
+RECIPE_COLUMNS = ("modality", "lower", "upper")
+MANIFEST_COLUMNS = (*RECORD_COLUMNS, *STORED_COLUMNS, *RECIPE_COLUMNS, *SOURCE_COLUMNS)
+SKIPPED_COLUMNS = ("path", "reason")
+
+_PREPARED = TypeAdapter(PreparedScan)
+
+
+def write_manifest(path: Path, scans: Sequence[PreparedScan]) -> None:
+    """Write a CSV with one row a prepared scan; sizes read "40 x 50 x 35"."""
+    write_table(path, MANIFEST_COLUMNS, [_row(scan) for scan in scans])
+
+
+def read_manifest(path: Path) -> list[PreparedScan]:
+    """Read back what `write_manifest` wrote.
+
+    Raises:
+        UsageError: If the file is no such table.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return [_scan(row) for row in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError) as error:
+        raise UsageError(f"{path} is not a manifest of prepared scans: {error}.") from error
+
+
+def write_skipped(path: Path, skipped: Sequence[SkippedScan]) -> None:
+    """Write a CSV with the path and the reason of each scan that was left out."""
+    write_table(path, SKIPPED_COLUMNS, [asdict(scan) for scan in skipped])
+
+
+def read_skipped(path: Path) -> list[SkippedScan]:
+    """Read back what `write_skipped` wrote."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [SkippedScan(Path(row["path"]), row["reason"]) for row in csv.DictReader(file)]
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a CSV, whole or not at all, even where file names are not valid Unicode."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def _row(scan: PreparedScan) -> dict[str, Any]:
+    source = {
+        "source_shape": _by_axis(scan.source.shape),
+        "source_spacing_mm": _by_axis(scan.source.spacing_mm),
+        "source_orientation": scan.source.orientation,
+        "source_dtype": scan.source.dtype,
+        "source_affine": "; ".join(" ".join(map(str, row)) for row in scan.source.affine),
+    }
+    stored = {
+        "shape": _by_axis(scan.shape),
+        "spacing_mm": _by_axis(scan.spacing_mm),
+        "content_hash": scan.content_hash,
+        "store_path": scan.store_path,
+    }
+    return asdict(scan.record) | stored | asdict(scan.recipe) | source
+
+
+def _scan(row: dict[str, str]) -> PreparedScan:
+    source = {
+        "shape": row["source_shape"].split(" x "),
+        "spacing_mm": row["source_spacing_mm"].split(" x "),
+        "orientation": row["source_orientation"],
+        "dtype": row["source_dtype"],
+        "affine": [line.split() for line in row["source_affine"].split(";")],
+    }
+    return _PREPARED.validate_python(
+        {
+            "record": {column: row[column] or None for column in RECORD_COLUMNS},
+            "content_hash": row["content_hash"],
+            "store_path": row["store_path"],
+            "shape": row["shape"].split(" x "),
+            "spacing_mm": row["spacing_mm"].split(" x "),
+            "recipe": {column: row[column] for column in RECIPE_COLUMNS},
+            "source": source,
+        }
+    )
+
+
+def _by_axis(values: Sequence[float]) -> str:
+    return " x ".join(map(str, values))

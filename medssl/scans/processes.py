@@ -1,0 +1,98 @@
+"""Spread jobs over processes, of which any may die."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import TypeVar
+
+from medssl.errors import MedsslError
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """Stands for the result of a job whose process ended without one, as one that ran out of memory does."""
+
+
+def run_jobs(
+    function: Callable[[J], R], jobs: Sequence[J], *, processes: int
+) -> Iterator[tuple[J, R | Died]]:
+    """Yield each job with its result, in the order in which they finish.
+
+    When a process dies, the jobs that were running are tried again, each alone, so that only the one to blame
+    is given up; the others go on in new processes.
+
+    Args:
+        function: Importable by its name; an exception it raises ends the run.
+        jobs: Its arguments, small enough to be sent to another process.
+        processes: How many run at once; 0 runs the jobs here, one after the other.
+
+    Raises:
+        MedsslError: If no process can be started.
+    """
+    if processes == 0:
+        yield from ((job, function(job)) for job in jobs)
+        return
+    waiting = deque(jobs)
+    while waiting:
+        suspects = yield from _run_until_one_dies(function, waiting, min(processes, len(waiting)))
+        for job in suspects:
+            died = yield from _run_until_one_dies(function, deque([job]), 1)
+            if died:
+                yield job, Died()
+
+
+def _run_until_one_dies(
+    function: Callable[[J], R], waiting: deque[J], processes: int
+) -> Generator[tuple[J, R | Died], None, list[J]]:
+    """Take jobs off ``waiting`` and yield their results; return those without one when a process dies."""
+    running: dict[Future[R], J] = {}
+    pool = _start_pool(processes)
+    try:
+        while waiting or running:
+            while waiting and len(running) < processes:  # no more, so that whatever dies is among the running
+                running[pool.submit(function, waiting[0])] = waiting[0]
+                waiting.popleft()
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                result = future.result()
+                yield running.pop(future), result
+    except BrokenProcessPool:
+        return list(running.values())
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return []
+
+
+def _start_pool(processes: int) -> ProcessPoolExecutor:
+    """Start a pool of fresh interpreters: forked ones would inherit locks that other threads hold."""
+    pool = ProcessPoolExecutor(
+        processes, mp_context=multiprocessing.get_context("spawn"), initializer=_tie_to_parent
+    )
+    try:
+        pool.submit(os.getpid).result()
+    except BrokenProcessPool as error:
+        raise MedsslError(
+            "No process could be started to prepare scans in; set data.prepare_workers to 0 to do without."
+        ) from error
+    return pool
+
+
+def _tie_to_parent() -> None:
+    """Leave Ctrl-C to the parent, and end when it is killed, which pool processes do not do by themselves."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

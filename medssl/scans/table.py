@@ -1,0 +1,65 @@
+"""Scans listed in a CSV, as a spreadsheet saves it."""
+
+import csv
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from medssl.errors import UsageError
+
+TABLE_SUFFIXES = (".csv", ".tsv")
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """One scan of a table.
+
+    Attributes:
+        path: The image file.
+        subject_id: Whom the scan shows, or None where the table does not tell.
+        session_id: The session, or None.
+    """
+
+    path: Path
+    subject_id: str | None
+    session_id: str | None
+
+
+def read_scan_table(path: Path) -> tuple[list[TableRow], tuple[str, ...]]:
+    """Read a table with a column ``image`` and, if it likes, ``subject_id`` and ``session_id``.
+
+    Commas, semicolons or tabs separate the columns. Image paths are relative to the table.
+
+    Returns:
+        One row for each image, in the table's order; and a note where rows were passed over, because they
+        name no image or one that an earlier row names.
+
+    Raises:
+        UsageError: If the table cannot be read, or has no column ``image``.
+    """
+    cells = _read_cells(path)
+    rows: dict[Path, TableRow] = {}
+    for row in cells:
+        if row.get("image"):
+            image = Path(os.path.normpath(path.parent / row["image"]))
+            rows.setdefault(
+                image, TableRow(image, row.get("subject_id") or None, row.get("session_id") or None)
+            )
+    passed_over = len(cells) - len(rows)
+    note = f"Rows of {path.name} passed over, as they name no image or an earlier row's: {passed_over}."
+    return list(rows.values()), (note,) if passed_over else ()
+
+
+def _read_cells(path: Path) -> list[dict[str, str]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        lines = text.splitlines()
+        delimiter = max(",;\t", key=lines[0].count) if lines else ","
+        header, *records = [
+            [cell.strip() for cell in record] for record in csv.reader(lines, delimiter=delimiter)
+        ]
+    except (OSError, ValueError, csv.Error) as error:
+        raise UsageError(f"{path} cannot be read as a table; save it as CSV in UTF-8.") from error
+    if "image" not in header:
+        raise UsageError(f"{path} has no column 'image'; its columns are {', '.join(header)}.")
+    return [dict(zip(header, record, strict=False)) for record in records if any(record)]

@@ -1,0 +1,1 @@
+"""The Ignite engine: batches, the step, precision, checkpoints, TensorBoard."""

@@ -1,0 +1,56 @@
+"""TensorBoard charts in which a line is never alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from torch.utils.tensorboard import SummaryWriter
+
+LINES = ("train", "validation", "chance", "trivial cue")
+
+GUIDE = Path(__file__).with_name("guide.md")
+"""What each chart means, for someone who reads scans rather than charts."""
+
+
+class Board:
+    """Writes one TensorBoard run a line, so that TensorBoard draws all lines of a name in one chart.
+
+    Args:
+        folder: ``RUN/tensorboard``.
+        resumed_step: Step that training goes on from; what an earlier sitting wrote past it is hidden.
+    """
+
+    def __init__(self, folder: Path, *, resumed_step: int) -> None:
+        purge_step = resumed_step + 1 if resumed_step else None
+        self._writers = {line: SummaryWriter(folder / line, purge_step=purge_step) for line in LINES}
+        if not resumed_step:
+            self.text("how to read these charts", GUIDE.read_text(encoding="utf-8"), step=0)
+
+    def scalars(self, line: str, values: Mapping[str, float], *, step: int) -> None:
+        """Add a point to the charts named in ``values``.
+
+        Args:
+            line: One of `LINES`.
+            values: Chart names, "group/name", and the points.
+            step: Optimiser steps done.
+        """
+        for chart, value in values.items():
+            self._writers[line].add_scalar(chart, value, step)
+
+    def figure(self, name: str, figure: Figure, *, step: int) -> None:
+        """Add a picture to the history under ``name``."""
+        self._writers["validation"].add_figure(name, figure, step)
+
+    def text(self, name: str, markdown: str, *, step: int) -> None:
+        """Add a text under ``name``."""
+        self._writers["train"].add_text(name, markdown, step)
+
+    def flush(self) -> None:
+        """Bring everything to disk."""
+        for writer in self._writers.values():
+            writer.flush()
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        for writer in self._writers.values():
+            writer.close()

@@ -1,0 +1,54 @@
+"""Making batches in threads ahead of time, in order."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Request = TypeVar("Request")
+Made = TypeVar("Made")
+Batched = TypeVar("Batched")
+
+BATCHES_AHEAD = 2
+"""One being made while the next one waits: more costs memory and hides no more."""
+
+
+def batches_in_order(
+    requests: Iterable[Sequence[Request]],
+    *,
+    make: Callable[[Request], Made],
+    collate: Callable[[list[Made]], Batched],
+    threads: int,
+) -> Generator[Batched]:
+    """Yield one batch for each list of requests, made in threads but handed out in order.
+
+    Threads, not processes: reading and transforming release the interpreter lock for most of their time, and
+    nothing has to be copied between processes. Collation has a thread of its own, so that it too is done by
+    the time a batch is asked for.
+
+    Args:
+        requests: What each batch is made of; may be endless.
+        make: Makes one sample; called from several threads at once.
+        collate: Puts a batch together.
+        threads: How many samples are made at once.
+
+    Raises:
+        Exception: Whatever ``make`` or ``collate`` raised for the batch that is due. Closing the generator
+            drops what is not begun and waits for what is.
+    """
+    makers = ThreadPoolExecutor(threads, thread_name_prefix="crop")
+    collator = ThreadPoolExecutor(1, thread_name_prefix="collate")
+    pending: deque[Future[Batched]] = deque()
+    try:
+        for batch in requests:
+            futures = [makers.submit(make, request) for request in batch]
+            pending.append(
+                collator.submit(lambda made: collate([sample.result() for sample in made]), futures)
+            )
+            if len(pending) > BATCHES_AHEAD:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        makers.shutdown(cancel_futures=True)
+        collator.shutdown(cancel_futures=True)

@@ -1,0 +1,1 @@
+"""Whole jobs, each read from top to bottom: pretrain, embed, demo."""

@@ -1,0 +1,124 @@
+"""The scans of one run: found, checked, prepared and split, with the records of all that in the run folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medssl.config.schema import DataConfig
+from medssl.errors import NoUsableScanError
+from medssl.progress import Progress
+from medssl.scans.check import check_scans
+from medssl.scans.find import find_scans
+from medssl.scans.manifest import read_manifest, read_skipped, write_manifest, write_skipped
+from medssl.scans.plan import plan_spacing
+from medssl.scans.prepare import prepare_scans
+from medssl.scans.record import CheckedScan, PreparedScan, SkippedScan
+from medssl.scans.split import read_held_out, split_by_subject, write_split
+from medssl.scans.store import ScanStore
+from medssl.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Scans whose headers are sound, before any voxel was read.
+
+    Attributes:
+        scans: What can be prepared.
+        skipped: What is left out so far.
+        spacing_mm: The spacing they will be resampled to, along R, A and S.
+        layout: How the folder is organised, such as "BIDS".
+    """
+
+    scans: list[CheckedScan]
+    skipped: list[SkippedScan]
+    spacing_mm: tuple[float, float, float]
+    layout: str
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Prepared scans, split by subject.
+
+    Attributes:
+        train: Scans to learn from.
+        val: Held-out scans of other subjects.
+        skipped: Every file that was left out, with its reason.
+    """
+
+    train: list[PreparedScan]
+    val: list[PreparedScan]
+    skipped: list[SkippedScan]
+
+    @property
+    def scans(self) -> list[PreparedScan]:
+        """All prepared scans."""
+        return [*self.train, *self.val]
+
+
+def find_candidates(source: Path, *, data: DataConfig, progress: Progress) -> Candidates:
+    """Find the scans below ``source``, check their headers and plan the spacing.
+
+    Raises:
+        NoUsableScanError: If no header is sound.
+    """
+    found = find_scans(source)
+    for note in found.notes:
+        progress.say(note)
+    scans, skipped = check_scans(found, progress=progress)
+    if not scans:
+        raise NoUsableScanError(_none_usable(source, skipped))
+    spacing_mm = plan_spacing([scan.header for scan in scans], data)
+    return Candidates(scans=scans, skipped=skipped, spacing_mm=spacing_mm, layout=found.layout)
+
+
+def prepare_cohort(
+    candidates: Candidates, *, source: Path, store: ScanStore, data: DataConfig, seed: int, progress: Progress
+) -> Cohort:
+    """Prepare every candidate that can be, and split the result by subject.
+
+    Raises:
+        NoUsableScanError: If no scan could be prepared, or none is left to train on.
+    """
+    prepared, unreadable = prepare_scans(
+        candidates.scans, store=store, spacing_mm=candidates.spacing_mm, data=data, progress=progress
+    )
+    skipped = [*candidates.skipped, *unreadable]
+    if not prepared:
+        raise NoUsableScanError(_none_usable(source, skipped))
+    train, val = split_by_subject(prepared, val_fraction=data.val_fraction, seed=seed)
+    return Cohort(train=train, val=val, skipped=skipped)
+
+
+def _none_usable(source: Path, skipped: Sequence[SkippedScan]) -> str:
+    if not skipped:
+        return f"No scan was found in {source}."
+    example = skipped[0]
+    return (
+        f"None of the {len(skipped)} files in {source} that look like scans can be used; "
+        f"the first, {example.path.name}: {example.reason}"
+    )
+
+
+def write_cohort(run: RunFolder, cohort: Cohort) -> None:
+    """Record a cohort in the run folder; the split last, so that its presence makes the record whole."""
+    write_manifest(run.manifest, cohort.scans)
+    write_skipped(run.skipped, cohort.skipped)
+    write_split(run.split, cohort.train, cohort.val)
+
+
+def read_cohort(run: RunFolder) -> Cohort | None:
+    """Return the cohort that a run recorded, or None where it did not get so far or its store has lost scans.
+
+    A resumed run goes on with exactly these scans, whatever was added to the folder since.
+    """
+    if not run.split.exists():
+        return None
+    scans = read_manifest(run.manifest)
+    if not all(scan.store_path.exists() for scan in scans):
+        return None
+    held_out = read_held_out(run.split)
+    return Cohort(
+        train=[scan for scan in scans if scan.record.scan_id not in held_out],
+        val=[scan for scan in scans if scan.record.scan_id in held_out],
+        skipped=read_skipped(run.skipped),
+    )

@@ -1,0 +1,238 @@
+"""Unlabelled scans in, a pretrained encoder with its report out."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from medssl.atomic import write_text
+from medssl.config.load import dump_yaml
+from medssl.config.schema import PretrainConfig
+from medssl.evaluate.health import embedding_health
+from medssl.pretext.task import CueReport, Sample
+from medssl.progress import Progress, SilentProgress
+from medssl.scans.record import PreparedScan
+from medssl.scans.store import ScanStore
+from medssl.training.checkpoint import load_model
+from medssl.training.devices import choose_device
+from medssl.training.distributed import from_first, is_first, launched_processes, process_group
+from medssl.training.environment import describe_environment
+from medssl.training.precision import choose_step_settings
+from medssl.training.pretraining import TrainingResult, train
+from medssl.training.run_folder import LoggedProgress, RunFolder
+from medssl.training.settings import StepSettings
+from medssl.training.stream import CropStream
+from medssl.workflows.cohort import Cohort, find_candidates, prepare_cohort, read_cohort, write_cohort
+from medssl.workflows.results import write_results
+from medssl.workflows.setup import PICTURE_SCANS, Network, build_network, draw_samples, open_stream
+
+PROBE_CROPS_TRAIN = 512
+PROBE_CROPS_VAL = 256
+"""Crops a trivial-cue probe is fitted to and scored on: enough to tell 17 % from 4 %, made in seconds."""
+
+
+@dataclass(frozen=True)
+class PretrainOutcome:
+    """What a run came to.
+
+    Attributes:
+        training: How training ended.
+        scans: Scans that were used.
+        skipped: Files that were left out.
+    """
+
+    training: TrainingResult
+    scans: int
+    skipped: int
+
+
+def pretrain(
+    source: Path | None,
+    *,
+    config: PretrainConfig,
+    out: Path,
+    store: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    command: Sequence[str] = (),
+) -> PretrainOutcome:
+    """Pretrain an encoder on the scans below a folder, or go on with a run.
+
+    Args:
+        source: A folder, file or CSV; None on resume, when the run folder knows.
+        config: The run's settings; on resume those of its ``config.yaml``, where only a few may differ.
+        out: The run folder, made here unless ``resume``.
+        store: Where prepared scans lie, by default ``medssl-store`` beside the run folder, so that the runs of
+            one place share it.
+        resume: Whether to go on with the run in ``out``.
+        progress: Who is told; nobody by default.
+        command: What the user typed, for the record.
+
+    Raises:
+        MedsslError: As its subclasses tell; the run folder records how it ended.
+    """
+    device = choose_device(config.speed.device)
+    with process_group(device), RunFolder.open(out, resume=resume, is_owner=is_first()) as run:
+        told = LoggedProgress(progress if progress and is_first() else SilentProgress(), run)
+        _record_start(run, source=source, store=store, config=config, command=command, resume=resume)
+        cohort = from_first(_gather_cohort(run, config=config, progress=told) if is_first() else None)
+        network = build_network(
+            config,
+            shapes=[scan.shape for scan in cohort.scans],
+            spacing_mm=cohort.scans[0].spacing_mm,
+        )
+        if is_first():
+            write_text(run.config, dump_yaml(network.config))
+        stream = open_stream(cohort.train, network=network, progress=told)
+        _tell_plan(network, cohort, stream, progress=told)
+        cues = from_first(_probe_cues(run, network, cohort, stream, progress=told) if is_first() else None)
+        settings = from_first(_settle_step(run, network, stream, progress=told) if is_first() else None)
+        training = train(
+            network.model,
+            mixture=network.mixture,
+            train_stream=stream,
+            val_batches=stream.fixed_batches(
+                cohort.val, crops_per_scan=network.config.training.val_crops_per_scan
+            )
+            if cohort.val
+            else None,
+            picture_samples=list(
+                draw_samples(stream, (cohort.val or cohort.train)[:PICTURE_SCANS], count=PICTURE_SCANS)
+            ),
+            config=network.config,
+            run=run,
+            cues=cues,
+            embedding_health=embedding_health,
+            settings=replace(settings, device=str(device)),
+            progress=told,
+            resume=resume,
+            continue_command=_continue_command(out),
+        )
+        if is_first():
+            kept = run.best_checkpoint if run.best_checkpoint.exists() else run.last_checkpoint
+            counters = load_model(kept, network.model)
+            write_results(run, network=network, cohort=cohort, cues=cues, counters=counters)
+    return PretrainOutcome(training=training, scans=len(cohort.scans), skipped=len(cohort.skipped))
+
+
+def default_store(out: Path) -> Path:
+    """Return where prepared scans lie unless the user says otherwise: beside ``out``, for its neighbours too."""
+    return out.absolute().parent / "medssl-store"
+
+
+def _record_start(
+    run: RunFolder,
+    *,
+    source: Path | None,
+    store: Path | None,
+    config: PretrainConfig,
+    command: Sequence[str],
+    resume: bool,
+) -> None:
+    if not run.is_owner:
+        return
+    if not resume:
+        assert source is not None, "a new run needs scans"
+        run.update_status(source=str(source.absolute()), store=str((store or default_store(run.path)).absolute()))
+    write_text(run.config, dump_yaml(config))
+    commands = run.command.read_text(encoding="utf-8") if run.command.exists() else ""
+    write_text(run.command, f"{commands}{shlex.join(command)}\n")
+    write_text(run.environment, json.dumps(describe_environment(), indent=2) + "\n")
+
+
+def _gather_cohort(run: RunFolder, *, config: PretrainConfig, progress: Progress) -> Cohort:
+    """Return the scans of a run: those it began with where it got so far, otherwise found and prepared now."""
+    if (cohort := read_cohort(run)) is not None:
+        progress.say(f"Going on with the {len(cohort.scans)} prepared scans of this run.")
+        return cohort
+    status = run.read_status()
+    source = Path(status["source"])
+    candidates = find_candidates(source, data=config.data, progress=progress)
+    cohort = prepare_cohort(
+        candidates,
+        source=source,
+        store=ScanStore(Path(status["store"])),
+        data=config.data,
+        seed=config.training.seed,
+        progress=progress,
+    )
+    write_cohort(run, cohort)
+    if cohort.skipped:
+        progress.warn(f"{len(cohort.skipped)} files were skipped; {run.skipped} gives each one's reason.")
+    return cohort
+
+
+def _tell_plan(network: Network, cohort: Cohort, stream: CropStream, *, progress: Progress) -> None:
+    spacing = " x ".join(f"{mm:g}" for mm in cohort.scans[0].spacing_mm)
+    crop = " x ".join(map(str, network.mixture.crop_size))
+    progress.say(
+        f"{len(cohort.train)} scans to train on and {len(cohort.val)} of other subjects to validate, "
+        f"at {spacing} mm; crops of {crop} voxels, {stream.steps_per_epoch} steps an epoch."
+    )
+    for task in network.mixture.tasks:
+        facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in task.facts().items())
+        progress.say(f"Task {task.name}: {facts}." if facts else f"Task {task.name}.")
+    if not cohort.val:
+        progress.warn("No scan is held out, so nothing will tell whether what is learned holds for other scans.")
+
+
+def _probe_cues(
+    run: RunFolder, network: Network, cohort: Cohort, stream: CropStream, *, progress: Progress
+) -> dict[str, CueReport]:
+    """Return how far trivial cues get on each task; a run measures it once and keeps it."""
+    if recorded := run.read_status().get("trivial_cues"):
+        return {name: CueReport(**fields) for name, fields in recorded.items()}
+    if not cohort.val:
+        return {}
+    with progress.track("Probing trivial cues", total=PROBE_CROPS_TRAIN + PROBE_CROPS_VAL) as advance:
+
+        def drawn(scans: Sequence[PreparedScan], count: int) -> list[Sample]:
+            samples = []
+            for sample in draw_samples(stream, scans, count=count):
+                samples.append(sample)
+                advance()
+            return samples
+
+        train_samples = drawn(cohort.train, PROBE_CROPS_TRAIN)
+        val_samples = drawn(cohort.val, PROBE_CROPS_VAL)
+    cues = {task.name: task.trivial_cues(train_samples, val_samples) for task in network.mixture.tasks}
+    for name, cue in cues.items():
+        progress.say(
+            f"Without anatomy, {name} reaches {cue.metric} {cue.trivial:.3f} (chance {cue.chance:.3f}) from: {cue.cues}."
+        )
+    run.update_status(trivial_cues={name: asdict(cue) for name, cue in cues.items()})
+    return cues
+
+
+def _settle_step(run: RunFolder, network: Network, stream: CropStream, *, progress: Progress) -> StepSettings:
+    """Return how steps are computed: as the run did so far, or the fastest that the config leaves open."""
+    if recorded := run.read_status().get("step_settings"):
+        return StepSettings(**recorded)
+    with closing(stream.batches(0)) as batches:
+        batch = next(batches)
+    settings, trials = choose_step_settings(
+        network.model,
+        batch,
+        mixture=network.mixture,
+        speed=network.config.speed,
+        optimiser=network.config.optimiser,
+        device=choose_device(network.config.speed.device),
+        total_steps=stream.steps_per_epoch * network.config.training.epochs,
+    )
+    run.update_status(step_settings=settings.as_dict(), timed_step_settings=trials)
+    progress.say(f"Training on {settings.describe()}{_timing(trials)}.")
+    return settings
+
+
+def _timing(trials: Sequence[dict[str, Any]]) -> str:
+    seconds = [trial["step_s"] for trial in trials if trial["step_s"]]
+    return f", the fastest of {len(trials)} settings at {min(seconds):.2g} s a step" if len(trials) > 1 else ""
+
+
+def _continue_command(out: Path) -> str:
+    command = shlex.join(["medssl", "pretrain", "--resume", str(out)])
+    processes = launched_processes()
+    return command if processes == 1 else f"torchrun --nproc-per-node {processes} -m {command}"

@@ -1,0 +1,107 @@
+"""Runs that are killed, interrupted or shared between processes end as if nothing had happened."""
+
+import csv
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+pytestmark = pytest.mark.slow
+
+EXACT = ("--set", "speed.precision=float32", "--set", "speed.channels_last=false")
+OFTEN = ("--set", "training.checkpoint_every_s=0")
+
+
+def metrics(run: Path) -> list[dict[str, str]]:
+    timings = {"seconds", "data_wait_share"}
+    with (run / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if k not in timings} for row in csv.DictReader(file)]
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    first, second = load_file(one / "encoder.safetensors"), load_file(other / "encoder.safetensors")
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name].tobytes() != second[name].tobytes()] == []
+
+
+@pytest.fixture(scope="module")
+def whole_run(heads: Path, store: Path, medssl, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("whole") / "run"
+    done = medssl("pretrain", heads, "--out", run, "--store", store, "--config", "test", *EXACT, *OFTEN)
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def start(heads: Path, store: Path, run: Path, environment: dict[str, str]) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "medssl", "pretrain", str(heads), "--out", str(run), "--store", str(store)]
+    return subprocess.Popen(
+        [*command, "--config", "test", *EXACT, *OFTEN], env=environment, text=True, stderr=subprocess.PIPE
+    )
+
+
+def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:
+    while not path.exists() and process.poll() is None:
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_killed_at_a_random_moment_and_resumed_ends_bit_identical(
+    seed: int, heads: Path, store: Path, whole_run: Path, medssl, command_environment, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = start(heads, store, run, command_environment)
+    wait_for(run / "checkpoints" / "last.pt", process)
+    time.sleep(random.Random(seed).uniform(0, 2))
+    process.kill()
+    process.communicate()
+    resumed = medssl("pretrain", "--resume", run)
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same_weights(run, whole_run)
+    assert metrics(run) == metrics(whole_run)
+
+
+def test_killed_before_the_first_step_and_resumed_ends_bit_identical(
+    heads: Path, whole_run: Path, medssl, command_environment, tmp_path: Path
+) -> None:
+    run, new_store = tmp_path / "run", tmp_path / "store"
+    process = start(heads, new_store, run, command_environment)
+    wait_for(new_store, process)
+    process.kill()
+    process.communicate()
+    resumed = medssl("pretrain", "--resume", run)
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same_weights(run, whole_run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_saves_and_says_how_to_go_on(
+    number: signal.Signals, heads: Path, store: Path, whole_run: Path, medssl, command_environment, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    process = start(heads, store, run, command_environment)
+    wait_for(run / "checkpoints" / "last.pt", process)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130, told
+    assert f"medssl pretrain --resume {run}" in told
+    resumed = medssl("pretrain", "--resume", run)
+    assert resumed.returncode == 0, resumed.stderr
+    assert_same_weights(run, whole_run)
+
+
+def test_two_processes_give_the_losses_of_one(
+    heads: Path, store: Path, whole_run: Path, medssl, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = medssl("pretrain", heads, "--out", run, "--store", store, "--config", "test", *EXACT, *OFTEN, prefix=torchrun)
+    assert done.returncode == 0, done.stderr
+    for ours, theirs in zip(metrics(run), metrics(whole_run), strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():
+            assert float(ours[name]) == pytest.approx(float(value), rel=1e-3, abs=1e-3), name

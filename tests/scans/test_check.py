@@ -1,0 +1,143 @@
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from medssl.errors import ScanError
+from medssl.progress import SilentProgress
+from medssl.scans import check
+from medssl.scans.check import check_scans, check_voxels, random_voxels
+from medssl.scans.find import find_scans
+from medssl.scans.read import read_volume
+from medssl.scans.record import Found, ScanHeader, ScanRecord, SkippedScan
+
+WriteScan = Callable[..., Path]
+
+
+class TestHeaders:
+    def test_sound_and_broken_headers_part_in_order(self, write_scan: WriteScan, tmp_path: Path) -> None:
+        write_scan("c.nii.gz")
+        write_scan("a.nii.gz")
+        (tmp_path / "b.nii.gz").write_text("hello")
+        (tmp_path / "a_mask.nii.gz").touch()
+        checked, skipped = check_scans(find_scans(tmp_path), progress=SilentProgress())
+        assert [scan.record.scan_id for scan in checked] == ["a", "c"]
+        assert checked[0].header.shape == (12, 14, 16)
+        assert [(scan.path.name, scan.reason) for scan in skipped] == [
+            ("a_mask.nii.gz", "Its name says that it is a label map."),
+            ("b.nii.gz", "The content is not NIfTI, although the name says so."),
+        ]
+
+    def test_order_is_that_of_finding_not_of_finishing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def slow_for_the_first(path: Path) -> ScanHeader:
+            time.sleep(0.05 if path.name == "0" else 0)
+            return ScanHeader((9, 9, 9), (1, 1, 1), "RAS", "int16", ())
+
+        monkeypatch.setattr(check, "read_header", slow_for_the_first)
+        records = tuple(ScanRecord(Path(str(number)), str(number), "s") for number in range(20))
+        early = SkippedScan(Path("x"), "early")
+        checked, skipped = check_scans(Found("plain", records, (early,)), progress=SilentProgress())
+        assert tuple(scan.record for scan in checked) == records
+        assert skipped == [early]
+
+    def test_an_error_drops_what_was_not_begun(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        begun = []
+
+        def slow(path: Path) -> ScanHeader:
+            begun.append(path)
+            time.sleep(0.01)
+            return ScanHeader((9, 9, 9), (1, 1, 1), "RAS", "int16", ())
+
+        class Interrupting(SilentProgress):
+            @contextmanager
+            def track(self, description: str, *, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+                def advance(steps: int = 1, *, detail: str = "") -> None:
+                    raise KeyboardInterrupt
+
+                yield advance
+
+        monkeypatch.setattr(check, "read_header", slow)
+        records = tuple(ScanRecord(Path(str(number)), str(number), "s") for number in range(500))
+        with pytest.raises(KeyboardInterrupt):
+            check_scans(Found("plain", records, ()), progress=Interrupting())
+        assert len(begun) < 100
+
+
+class TestVoxels:
+    def test_a_scan_passes(self, smooth_volume: NDArray[np.float32]) -> None:
+        check_voxels(smooth_volume)
+
+    def test_non_finite_voxels(self, smooth_volume: NDArray[np.float32]) -> None:
+        smooth_volume[:3] = np.nan
+        smooth_volume[3, :, :8] = np.inf
+        smooth_volume[3, :, 8:] = np.finfo(np.float32).min
+        with pytest.raises(ScanError, match=r"^33\.3% of its voxels are NaN or infinite\.$"):
+            check_voxels(smooth_volume)
+
+    def test_constant(self) -> None:
+        with pytest.raises(ScanError, match=r"same value \(7\)"):
+            check_voxels(np.full((8, 9, 10), 7, dtype=np.float32))
+
+    def test_nearly_empty(self) -> None:
+        volume = np.zeros((40, 40, 40), dtype=np.float32)
+        volume[:3, :3, :3] = np.arange(27).reshape(3, 3, 3)
+        with pytest.raises(ScanError, match="nearly empty"):
+            check_voxels(volume)
+
+    def test_a_large_nearly_empty_volume_is_told_from_a_constant_one(self) -> None:
+        volume = np.zeros((110, 110, 110), dtype=np.float32)
+        volume[0, 0, 0] = 1
+        with pytest.raises(ScanError, match="nearly empty"):
+            check_voxels(volume)
+
+    @pytest.mark.parametrize("scale", [1, 0.37])
+    def test_label_map(self, smooth_volume: NDArray[np.float32], scale: float) -> None:
+        labels = np.digitize(smooth_volume, np.linspace(100, 900, 19)) * np.float32(scale)
+        with pytest.raises(ScanError, match="only 20 distinct values"):
+            check_voxels(labels.astype(np.float32))
+
+    @settings(max_examples=30, deadline=None)
+    @given(
+        st.tuples(*[st.integers(2, 20)] * 3).filter(lambda shape: np.prod(shape) > 1000), st.integers(0, 99)
+    )
+    def test_noise_is_refused_and_its_smoothing_is_not(self, shape: tuple[int, ...], seed: int) -> None:
+        noise = np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+        with pytest.raises(ScanError, match="noise"):
+            check_voxels(noise)
+        check_voxels(ndimage.gaussian_filter(noise, 0.7))
+
+    def test_smooth_along_one_axis_is_enough(self) -> None:
+        rows = np.random.default_rng(0).normal(size=(20, 20, 1))
+        check_voxels(np.broadcast_to(rows, (20, 20, 6)).astype(np.float32))
+
+    @pytest.mark.parametrize(
+        "folder", ["hippocampus/imagesTr", "hippocampus/imagesTs", "lidc_nodules/images"]
+    )
+    def test_no_real_crop_is_refused(self, shared_data: Path, folder: str) -> None:
+        for path in sorted((shared_data / folder).glob("*.nii.gz"))[::10]:
+            check_voxels(read_volume(path)[0])
+
+    def test_real_label_maps_are_refused(self, shared_data: Path) -> None:
+        for path in sorted((shared_data / "hippocampus" / "labelsTr").glob("*.nii.gz"))[::50]:
+            with pytest.raises(ScanError, match="label map"):
+                check_voxels(read_volume(path)[0])
+
+
+class TestRandomVoxels:
+    def test_small_volumes_are_taken_whole(self, smooth_volume: NDArray[np.float32]) -> None:
+        np.testing.assert_array_equal(random_voxels(smooth_volume), smooth_volume.ravel())
+
+    def test_large_ones_are_sampled_the_same_way_each_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(check, "_SAMPLED_VOXELS", 500)
+        volume = np.arange(27000, dtype=np.float32).reshape(30, 30, 30)
+        voxels = random_voxels(volume)
+        assert voxels.shape == (500,)
+        assert abs(voxels.mean() / volume.mean() - 1) < 0.1
+        np.testing.assert_array_equal(voxels, random_voxels(volume))

@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medssl.config.schema import DataConfig
+from medssl.errors import ScanError
+from medssl.scans.prepare_volume import prepare_volume
+
+
+def prepare(volume, **settings):
+    return prepare_volume(
+        volume.astype(np.float32),
+        np.diag([2.0, 2.0, 2.0, 1.0]),
+        dtype="int16",
+        path=Path("scan.nii.gz"),
+        spacing_mm=(1.0, 1.0, 1.0),
+        data=DataConfig(**settings),
+    )
+
+
+def body_in_air(smooth_volume):
+    """A CT of a body of 12 x 14 x 16 voxels, of -100 to 100 HU, amid 10 voxels of air."""
+    return np.pad(smooth_volume / 5 - 100, 10, constant_values=-1000)
+
+
+def test_the_result_is_resampled_and_normalised(smooth_volume):
+    volume, recipe = prepare(smooth_volume)
+    assert volume.shape == (24, 28, 32)
+    assert (volume.min(), volume.max()) == (0, 1)
+    assert recipe.modality == "mr"
+
+
+def test_a_chosen_modality_overrules_the_guess(smooth_volume):
+    volume, recipe = prepare(smooth_volume, modality="ct", ct_window_hu=(-500, 1500))
+    assert (recipe.modality, recipe.lower, recipe.upper) == ("ct", -500, 1500)
+    assert volume.mean() == pytest.approx((smooth_volume.mean() + 500) / 2000, abs=0.01)
+
+
+def test_padding_outside_a_ct_field_of_view_counts_as_air(smooth_volume):
+    in_air = body_in_air(smooth_volume)
+    padded = np.pad(in_air, 5, constant_values=-3024)
+    expected, _ = prepare(in_air, modality="ct")
+    volume, _ = prepare(padded, modality="ct")
+    np.testing.assert_allclose(volume, expected, atol=1e-3)
+
+
+def test_resampling_does_not_change_what_the_background_is(smooth_volume):
+    """Cubic splines undershoot at edges, so percentiles of the foreground are those before resampling."""
+    _, recipe = prepare(np.pad(smooth_volume + 400, 10), modality="mr", percentiles=(1, 99))
+    assert recipe.lower == pytest.approx(np.percentile(smooth_volume + 400, 1), rel=0.01)
+
+
+def test_voxels_that_are_no_scan_are_refused():
+    with pytest.raises(ScanError, match="same value"):
+        prepare(np.full((10, 10, 10), 5.0))

@@ -1,0 +1,69 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from medssl.errors import MedsslError
+from medssl.scans.processes import Died, run_jobs
+
+KILL_OWN_PROCESS = "__import__('os').kill(__import__('os').getpid(), 9)"
+
+PARENT = """
+from medssl.scans.processes import run_jobs
+
+if __name__ == "__main__":
+    jobs = ["__import__('os').getpid()", "__import__('time').sleep(99)"]
+    for _, process_id in run_jobs(eval, jobs, processes=1):
+        print(process_id, flush=True)
+"""
+
+UNGUARDED = """
+from medssl.scans.processes import run_jobs
+list(run_jobs(eval, ["1"], processes=1))
+"""
+
+
+def test_no_processes_means_here_and_in_order():
+    assert list(run_jobs(eval, ["1", "2", "__import__('os').getpid()"], processes=0))[-1][1] == os.getpid()
+
+
+def test_only_the_job_that_ends_its_process_is_given_up():
+    jobs = ["1", KILL_OWN_PROCESS, "2", "3", "__import__('time').sleep(0.2)", KILL_OWN_PROCESS + " or 0", "4"]
+    results = dict(run_jobs(eval, jobs, processes=2))
+    assert results == dict(zip(jobs, [1, Died(), 2, 3, None, Died(), 4], strict=True))
+
+
+def test_an_exception_ends_the_run():
+    with pytest.raises(ZeroDivisionError):
+        list(run_jobs(eval, ["1 / 0"], processes=1))
+
+
+def test_processes_end_when_their_parent_is_killed():
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        process_id = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while is_running(process_id):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_program_that_cannot_start_processes_is_told_what_to_do(tmp_path):
+    script = tmp_path / "unguarded.py"
+    script.write_text(UNGUARDED)
+    where = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run([sys.executable, script], env=where, capture_output=True, text=True, check=False)
+    assert f"{MedsslError.__name__}: No process could be started" in ended.stderr
+    assert "data.prepare_workers" in ended.stderr
+
+
+def is_running(process_id):
+    """Tell a live process from one that ended, also where nobody collects the dead."""
+    try:
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
