@@ -19,6 +19,9 @@ def embed(
         Path, typer.Argument(metavar="SCANS", help="Scans: a folder of any depth, a file or a CSV.")
     ],
     out: Annotated[Path, typer.Option(help="Table to write, .csv or .npz.", metavar="TABLE")],
+    store: Annotated[
+        Path | None, typer.Option(help="Folder of prepared scans, to share between runs.", metavar="FOLDER")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Turn each scan into one vector, with a pretrained encoder."""
@@ -28,5 +31,5 @@ def embed(
         raise UsageError(f"{out} exists already; choose another name or remove it first.")
     from medssl.workflows.embed import embed as embed_scans  # torch and monai take seconds
 
-    embed_scans(run, scans, out=out, device=device, progress=command_progress())
+    embed_scans(run, scans, out=out, store=store, device=device, progress=command_progress())
     print_line(f"Wrote {out}")

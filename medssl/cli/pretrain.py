@@ -61,16 +61,18 @@ def pretrain(
 ) -> None:
     """Pretrain a 3D encoder on a folder of unlabelled scans."""
     if resume is not None:
-        _refuse_with_resume(FOLDER=source, out=out, config=config, store=store)
-    elif source is None or (out is None and not dry_run):
-        raise UsageError("Name the folder of scans and, with --out, the run folder to make.")
+        _refuse_with_resume(source, out=out, config=config, store=store, dry_run=dry_run or None)
     origin = _find_config(config, resume)
     flags = _flags_as_overrides(encoder=encoder, epochs=epochs, spacing=spacing, seed=seed, device=device)
     resolved = load_config(origin, [*_select_tasks(origin, tasks), *flags, *(settings or [])])
-    if dry_run:
-        _print_dry_run(source, config=resolved, out=resume or out, store=store)
-    elif run := resume or out:
-        _train(source, config=resolved, run=run, store=store, is_resumed=resume is not None, strict=strict)
+    if resume is not None:
+        _train(None, config=resolved, run=resume, store=None, is_resumed=True, strict=strict)
+    elif source is not None and dry_run:
+        _print_dry_run(source, config=resolved, out=out, store=store)
+    elif source is not None and out is not None:
+        _train(source, config=resolved, run=out, store=store, is_resumed=False, strict=strict)
+    else:
+        raise UsageError("Name the folder of scans and, with --out, the run folder to make.")
 
 
 def print_results(run: Path) -> None:
@@ -109,25 +111,23 @@ def _train(
         raise SkippedScansError(f"{outcome.skipped} files were skipped; {run / 'skipped.csv'} says why.")
 
 
-def _print_dry_run(
-    source: Path | None, *, config: PretrainConfig, out: Path | None, store: Path | None
-) -> None:
-    from medssl.workflows.pretrain import dry_run
+def _print_dry_run(source: Path, *, config: PretrainConfig, out: Path | None, store: Path | None) -> None:
+    from medssl.workflows.dry_run import dry_run
 
     preview = dry_run(source, config=config, out=out, store=store, progress=command_progress())
     print_rows(preview.rows)
     if preview.skipped:
-        print_line(f"{len(preview.skipped)} files would be skipped:")
+        print_line(f"\n{len(preview.skipped)} files would be skipped:")
         for scan in preview.skipped:
             print_line(f"  {scan.path}: {scan.reason}")
+    print_line(f"\nThe config, with everything that was planned:\n{preview.config.rstrip()}")
 
 
-def _refuse_with_resume(**given: object) -> None:
-    names = [
-        "FOLDER" if name == "FOLDER" else f"--{name}" for name, value in given.items() if value is not None
-    ]
+def _refuse_with_resume(source: Path | None, **options: object) -> None:
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None]
+    names = [*(["FOLDER"] if source else []), *given]
     if names:
-        raise UsageError(f"Leave out {' and '.join(names)}: --resume takes that from the run folder.")
+        raise UsageError(f"Leave out {' and '.join(names)}: --resume goes on as the run folder says.")
 
 
 def _find_config(config: str | None, resume: Path | None) -> str | Path:

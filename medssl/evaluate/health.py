@@ -1,17 +1,12 @@
 """Whether an encoder still tells scans apart, from its embeddings alone."""
 
 import math
-from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 MEASURES = ("effective_rank", "spread", "mean_cosine")
-COLLAPSED_SPREAD = 0.005
-"""Untrained encoders have a spread of 0.03 to 0.3 on MR crops, bfloat16 rounding alone about 0.001."""
-COLLAPSED_RANK = 1.5
-"""Halfway from one direction to two; three different rows already reach 2."""
 
 
 def embedding_health(embeddings: Tensor) -> dict[str, float]:
@@ -44,18 +39,6 @@ def embedding_health(embeddings: Tensor) -> dict[str, float]:
         "spread": float(directions.std(dim=0, correction=0).mean()) * math.sqrt(dimensions),
         "mean_cosine": float(between_rows),
     }
-
-
-def is_collapsed(health: Mapping[str, float]) -> bool:
-    """Return whether an encoder gives nearly the same embedding, or points on one line, whatever it sees.
-
-    The mean cosine takes no part: embeddings share a large mean and are still told apart, as those of
-    untrained encoders (0.99 and more) show.
-
-    Args:
-        health: Result of `embedding_health`; NaN counts as not collapsed.
-    """
-    return health["spread"] < COLLAPSED_SPREAD or health["effective_rank"] < COLLAPSED_RANK
 
 
 def _effective_rank(rows: Tensor) -> float:

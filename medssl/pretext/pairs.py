@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -31,7 +32,7 @@ class PairShape:
     jitter: int
     axes: tuple[int, ...] = (0, 1, 2)
 
-    @property
+    @cached_property
     def directions(self) -> tuple[Direction, ...]:
         """Where the second patch may lie as seen from the first: 26, 8 or 2 directions for 3, 2 or 1 axes."""
         steps = [(-1, 0, 1) if axis in self.axes else (0,) for axis in range(3)]

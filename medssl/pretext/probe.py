@@ -17,13 +17,15 @@ def linear_probe(train_x: np.ndarray, train_y: np.ndarray, val_x: np.ndarray, va
 
     Args:
         train_x: Features ``(N, F)``, finite.
-        train_y: Classes ``(N,)``, at least one sample.
+        train_y: Classes ``(N,)``.
         val_x: Features ``(M, F)`` of scans that are not in ``train_x``.
-        val_y: Classes ``(M,)``, at least one sample.
+        val_y: Classes ``(M,)``.
 
     Returns:
-        Share of ``val_y`` that is predicted rightly, in [0, 1].
+        Share of ``val_y`` that is predicted rightly, in [0, 1]; NaN without samples to fit or to score.
     """
+    if not (len(train_y) and len(val_y)):
+        return float("nan")
     if len(np.unique(train_y)) == 1:
         return float(np.mean(val_y == train_y[0]))
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=MAX_ITERATIONS))

@@ -21,10 +21,10 @@ REFERENCE_STYLES: dict[str, dict[str, Any]] = {
 }
 RUN_CURVES = {
     "learning rate": "learning_rate",
-    "gradient norm": "gradient_norm",
+    "gradient norm": "train/gradient_norm",
     "share of the time spent waiting for data": "data_wait_share",
-    "effective rank of the embeddings": "val/effective_rank",
-    "spread of the embeddings": "val/spread",
+    "effective rank of the embeddings": "embeddings/effective_rank",
+    "spread of the embeddings": "embeddings/spread",
 }
 
 
@@ -62,7 +62,7 @@ def draw_curves(
     Args:
         curves: By label: "train", "val" or, for a single curve, nothing.
         references: Heights of the lines by label: "chance" and "trivial cues".
-        in_percent: Whether values are shares, drawn in per cent from 0 to 100.
+        in_percent: Whether values are shares, drawn in per cent and from 0 up.
     """
     figure = Figure(figsize=(4.4, 2.6), layout="constrained")
     axes = figure.subplots()
@@ -71,7 +71,7 @@ def draw_curves(
     for label, height in (references or {}).items():
         axes.axhline(height, label=label, linewidth=1.2, **REFERENCE_STYLES[label])
     if in_percent:
-        axes.set_ylim(0, 1)
+        axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

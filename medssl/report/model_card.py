@@ -15,10 +15,10 @@ from medssl.report.templates import render
 from medssl.report.verdict import judge, show
 
 SECTIONS = {
-    "Data": ("data",),
-    "Preparation": ("spacing_mm", "crop_size", "intensity"),
+    "Data": ("data_fingerprint",),
+    "Preparation": ("orientation", "spacing_mm", "crop_size", "intensity"),
     "Architecture": ("architecture",),
-    "Training": ("tasks", "training"),
+    "Training": ("tasks", "task_facts", "steps", "batch_size", "seed"),
     "Versions": ("versions",),
 }
 """Headings, and which entries of the provenance stand below each."""

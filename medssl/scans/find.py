@@ -77,6 +77,7 @@ def _find_in_table(table: Path) -> Found:
             path=row.path,
             subject_id=row.subject_id or record.subject_id,
             session_id=row.session_id or record.session_id,
+            split=row.split,
         )
         for record, row in zip(records, rows, strict=True)
     )

@@ -1,7 +1,6 @@
 """Tables of a run's scans: which were prepared, and which were skipped and why."""
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from medssl.atomic import write_text
+from medssl.atomic import atomic_path
 from medssl.errors import UsageError
 from medssl.scans.record import PreparedScan, SkippedScan
 
-RECORD_COLUMNS = ("scan_id", "path", "subject_id", "session_id")
+RECORD_COLUMNS = ("scan_id", "path", "subject_id", "session_id", "split")
 STORED_COLUMNS = ("shape", "spacing_mm", "content_hash", "store_path")
 SOURCE_COLUMNS = ("source_shape", "source_spacing_mm", "source_orientation", "source_dtype", "source_affine")
 RECIPE_COLUMNS = ("modality", "lower", "upper")
@@ -35,8 +34,7 @@ def read_manifest(path: Path) -> list[PreparedScan]:
         UsageError: If the file is no such table.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [_scan(row) for row in csv.DictReader(file)]
+        return [_scan(row) for row in read_table(path)]
     except (OSError, KeyError, ValueError) as error:
         raise UsageError(f"{path} is not a manifest of prepared scans: {error}.") from error
 
@@ -48,17 +46,24 @@ def write_skipped(path: Path, skipped: Sequence[SkippedScan]) -> None:
 
 def read_skipped(path: Path) -> list[SkippedScan]:
     """Read back what `write_skipped` wrote."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return [SkippedScan(Path(row["path"]), row["reason"]) for row in csv.DictReader(file)]
+    return [SkippedScan(Path(row["path"]), row["reason"]) for row in read_table(path)]
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a CSV, whole or not at all, even where file names are not valid Unicode."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue().encode("utf-8", "backslashreplace").decode("utf-8"))
+    """Write a CSV, whole or not at all; file names that are not valid Unicode keep their bytes."""
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV that `write_table` wrote."""
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _row(scan: PreparedScan) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
-from nibabel.volumeutils import apply_read_scaling, array_from_file
+from nibabel.volumeutils import array_from_file
 from numpy.typing import NDArray
 
 from medssl.errors import ScanError
@@ -63,7 +63,7 @@ class NiftiFile:
             while file.read(1 << 20):  # gzip compares its checksum only at the end
                 pass
             if slope is not None:
-                stored = apply_read_scaling(stored, np.float32(slope), np.float32(intercept))
+                stored = stored * np.float32(slope) + np.float32(intercept)
             return stored.astype(np.float32, copy=False)
 
     def _sform_or_qform(self) -> NDArray[np.float64]:

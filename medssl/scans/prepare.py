@@ -12,11 +12,7 @@ from medssl.scans.hashing import content_hash
 from medssl.scans.prepare_volume import prepare_volume
 from medssl.scans.processes import Died, run_jobs
 from medssl.scans.read import read_volume
-from medssl.scans.record import (
-    CheckedScan,
-    PreparedScan,
-    SkippedScan,
-)
+from medssl.scans.record import CheckedScan, PreparedScan, SkippedScan
 from medssl.scans.source_hashes import Signature, SourceHashes, file_signature
 from medssl.scans.store import ScanStore, recipe_key
 

@@ -29,8 +29,8 @@ def prepare_volume(
     Args:
         volume: ``(X, Y, Z)`` in RAS, intensities as in the file.
         affine: 4 x 4, from its voxel indices to millimetres.
-        dtype: Type name in the file and
-        path: place of the file: both are hints to the modality.
+        dtype: Stored type name of the file, a hint to the modality.
+        path: Of the file, whose name is another hint.
         spacing_mm: The spacing to resample to.
         data: Intensity settings and whether to crop.
 

@@ -14,12 +14,14 @@ class ScanRecord:
             without image suffixes.
         subject_id: Whom the scan shows; scans of one subject never lie on both sides of a split.
         session_id: BIDS session, or None.
+        split: What a table's ``split`` column says, such as "test", or None.
     """
 
     path: Path
     scan_id: str
     subject_id: str
     session_id: str | None = None
+    split: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

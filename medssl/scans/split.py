@@ -1,11 +1,10 @@
 """Hold out subjects for validation."""
 
-import csv
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from medssl.scans.manifest import write_table
+from medssl.scans.manifest import read_table, write_table
 from medssl.scans.record import PreparedScan
 
 SPLIT_COLUMNS = ("scan_id", "subject_id", "split")
@@ -56,8 +55,7 @@ def write_split(path: Path, train: Sequence[PreparedScan], val: Sequence[Prepare
 
 def read_held_out(path: Path) -> set[str]:
     """Return the ``scan_id`` of each validation scan in a file that `write_split` wrote."""
-    with path.open(encoding="utf-8", newline="") as file:
-        return {row["scan_id"] for row in csv.DictReader(file) if row["split"] == "val"}
+    return {row["scan_id"] for row in read_table(path) if row["split"] == "val"}
 
 
 def _join_subjects(scans: Sequence[PreparedScan]) -> dict[str, str]:

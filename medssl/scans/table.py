@@ -18,15 +18,17 @@ class TableRow:
         path: The image file.
         subject_id: Whom the scan shows, or None where the table does not tell.
         session_id: The session, or None.
+        split: What it is set aside for, such as "test", or None.
     """
 
     path: Path
     subject_id: str | None
     session_id: str | None
+    split: str | None
 
 
 def read_scan_table(path: Path) -> tuple[list[TableRow], tuple[str, ...]]:
-    """Read a table with a column ``image`` and, if it likes, ``subject_id`` and ``session_id``.
+    """Read a table with a column ``image`` and, if it likes, ``subject_id``, ``session_id`` and ``split``.
 
     Commas, semicolons or tabs separate the columns. Image paths are relative to the table.
 
@@ -42,9 +44,8 @@ def read_scan_table(path: Path) -> tuple[list[TableRow], tuple[str, ...]]:
     for row in cells:
         if row.get("image"):
             image = Path(os.path.normpath(path.parent / row["image"]))
-            rows.setdefault(
-                image, TableRow(image, row.get("subject_id") or None, row.get("session_id") or None)
-            )
+            optional = (row.get(name) or None for name in ("subject_id", "session_id", "split"))
+            rows.setdefault(image, TableRow(image, *optional))
     passed_over = len(cells) - len(rows)
     note = f"Rows of {path.name} passed over, as they name no image or an earlier row's: {passed_over}."
     return list(rows.values()), (note,) if passed_over else ()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from matplotlib.figure import Figure
+import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
 LINES = ("train", "validation", "chance", "trivial cue")
@@ -37,9 +37,9 @@ class Board:
         for chart, value in values.items():
             self._writers[line].add_scalar(chart, value, step)
 
-    def figure(self, name: str, figure: Figure, *, step: int) -> None:
-        """Add a picture to the history under ``name``."""
-        self._writers["validation"].add_figure(name, figure, step)
+    def picture(self, name: str, pixels: np.ndarray, *, step: int) -> None:
+        """Add a picture ``(H, W, 3)``, uint8, to the history under ``name``."""
+        self._writers["validation"].add_image(name, pixels, step, dataformats="HWC")
 
     def text(self, name: str, markdown: str, *, step: int) -> None:
         """Add a text under ``name``."""

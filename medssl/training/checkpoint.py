@@ -1,6 +1,7 @@
 """Checkpoints: written whole or not at all, read without running code, refused when they do not fit."""
 
 import pickle
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,7 +56,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             values; code in it is never run.
     """
     try:
-        payload = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of foreign pickles before it refuses them
+            payload = torch.load(path, map_location="cpu", weights_only=True)
         if {"model", "architecture", "counters"} <= payload.keys():
             return dict(payload)
     except (*UNREADABLE, AttributeError) as error:

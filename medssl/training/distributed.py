@@ -1,8 +1,9 @@
 """One process or many, started by torchrun: the same code, the same numbers."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TypeVar, cast
 
 import ignite.distributed as idist
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
+
+LONGEST_WAIT = timedelta(days=1)
+"""How long processes wait for the first one, which prepares all scans; torch itself allows ten minutes."""
 
 
 def launched_processes() -> int:
@@ -28,7 +32,7 @@ def process_group(device: torch.device) -> Iterator[None]:
     if launched_processes() == 1:
         yield
         return
-    idist.initialize("nccl" if device.type == "cuda" else "gloo")
+    idist.initialize("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
     try:
         yield
     finally:
@@ -59,9 +63,13 @@ def gather(value: T) -> list[T]:
     return cast(list[T], values)
 
 
-def from_first(value: T) -> T:
-    """Return the first process's ``value`` in all of them."""
-    return gather(value)[0]
+def from_first(make: Callable[[], T]) -> T:
+    """Return what ``make`` gives in the first process, in all of them; the others wait and do not call it.
+
+    torchrun ends the others when the first one fails.
+    """
+    made = gather(make() if is_first() else None)[0]
+    return cast(T, made)
 
 
 def mean_over_processes(values: Tensor) -> Tensor:

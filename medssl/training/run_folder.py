@@ -9,9 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from medssl.atomic import atomic_path, write_text
+from medssl.atomic import write_text
 from medssl.errors import DivergedError, InterruptedRunError, MedsslError, SkippedScansError, UsageError
 from medssl.progress import Progress
+from medssl.scans.manifest import write_table
 
 INTERRUPTED_EXIT_CODE = 130
 
@@ -105,13 +106,7 @@ class RunFolder:
         """Replace ``metrics.csv``, whole or not at all; a column that a row lacks stays empty in it."""
         if self.is_owner:
             columns = list(dict.fromkeys(name for row in rows for name in row))
-            with (
-                atomic_path(self.metrics) as temporary,
-                temporary.open("w", newline="", encoding="utf-8") as file,
-            ):
-                table = csv.DictWriter(file, columns, restval="")
-                table.writeheader()
-                table.writerows(rows)
+            write_table(self.metrics, columns, rows)
 
 
 class LoggedProgress:

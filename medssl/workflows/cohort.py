@@ -1,7 +1,7 @@
 """The scans of one run: found, checked, prepared and split, with the records of all that in the run folder."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medssl.config.schema import DataConfig
@@ -12,7 +12,7 @@ from medssl.scans.find import find_scans
 from medssl.scans.manifest import read_manifest, read_skipped, write_manifest, write_skipped
 from medssl.scans.plan import plan_spacing
 from medssl.scans.prepare import prepare_scans
-from medssl.scans.record import CheckedScan, PreparedScan, SkippedScan
+from medssl.scans.record import CheckedScan, Found, PreparedScan, SkippedScan
 from medssl.scans.split import read_held_out, split_by_subject, write_split
 from medssl.scans.store import ScanStore
 from medssl.training.run_folder import RunFolder
@@ -55,8 +55,20 @@ class Cohort:
         return [*self.train, *self.val]
 
 
-def find_candidates(source: Path, *, data: DataConfig, progress: Progress) -> Candidates:
+TEST_SPLIT = "test"
+
+
+def find_candidates(
+    source: Path, *, data: DataConfig, progress: Progress, has_test_scans: bool = False
+) -> Candidates:
     """Find the scans below ``source``, check their headers and plan the spacing.
+
+    Args:
+        source: A folder, file or CSV.
+        data: Of which ``spacing_mm`` is used.
+        progress: Who is told.
+        has_test_scans: Whether to keep scans that a table sets aside as test cases; an encoder must not have
+            seen what it will be tested on.
 
     Raises:
         NoUsableScanError: If no header is sound.
@@ -64,6 +76,8 @@ def find_candidates(source: Path, *, data: DataConfig, progress: Progress) -> Ca
     found = find_scans(source)
     for note in found.notes:
         progress.say(note)
+    if not has_test_scans:
+        found = _without_test_scans(found)
     scans, skipped = check_scans(found, progress=progress)
     if not scans:
         raise NoUsableScanError(_none_usable(source, skipped))
@@ -87,6 +101,13 @@ def prepare_cohort(
         raise NoUsableScanError(_none_usable(source, skipped))
     train, val = split_by_subject(prepared, val_fraction=data.val_fraction, seed=seed)
     return Cohort(train=train, val=val, skipped=skipped)
+
+
+def _without_test_scans(found: Found) -> Found:
+    reason = "Its table sets it aside as a test case."
+    set_aside = [SkippedScan(scan.path, reason) for scan in found.scans if scan.split == TEST_SPLIT]
+    kept = tuple(scan for scan in found.scans if scan.split != TEST_SPLIT)
+    return replace(found, scans=kept, skipped=(*found.skipped, *set_aside))
 
 
 def _none_usable(source: Path, skipped: Sequence[SkippedScan]) -> str:

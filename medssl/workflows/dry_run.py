@@ -103,9 +103,15 @@ def _describe_network(network: Network, candidates: Candidates) -> list[tuple[st
     ]
     return [
         ("spacing", f"{_by(candidates.spacing_mm)} mm"),
-        ("crop", f"{_by(network.mixture.crop_size)} voxels, cut from windows of {_by(network.mixture.window_size)}"),
+        (
+            "crop",
+            f"{_by(network.mixture.crop_size)} voxels, cut from windows of {_by(network.mixture.window_size)}",
+        ),
         ("tasks", ", ".join(tasks)),
-        ("encoder", f"{encoder.name} {encoder.size}, {parameters / 1e6:.2f} M parameters, and {heads / 1e6:.2f} M in heads"),
+        (
+            "encoder",
+            f"{encoder.name} {encoder.size}, {parameters / 1e6:.2f} M parameters, and {heads / 1e6:.2f} M in heads",
+        ),
     ]
 
 
@@ -126,9 +132,15 @@ def _describe_cost(
     return [
         ("steps", f"{steps} in {training.epochs} epochs, {training.batch_size} crops each"),
         ("device", f"{device}, {step_s:.2g} s a step as timed now on noise"),
-        ("memory", f"about {_peak_memory_bytes(device) / GIB:.1f} GiB for a process, as measured in that step"),
+        (
+            "memory",
+            f"about {_peak_memory_bytes(device) / GIB:.1f} GiB for a process, as measured in that step",
+        ),
         ("disk", f"at most {disk_bytes / GIB:.2f} GiB for prepared scans"),
-        ("time", f"about {_duration(prepare_s)} of one core to prepare, {_duration(steps * step_s)} to train"),
+        (
+            "time",
+            f"about {_duration(prepare_s)} of one core to prepare, {_duration(steps * step_s)} to train",
+        ),
     ]
 
 
@@ -136,7 +148,10 @@ def _describe_places(out: Path | None, store: Path | None) -> list[tuple[str, st
     rows = []
     if out is not None:
         free = shutil.disk_usage(next(parent for parent in out.absolute().parents if parent.exists())).free
-        rows = [("run folder", f"{out}, {free / GIB:.1f} GiB free there"), ("store", str(store or default_store(out)))]
+        rows = [
+            ("run folder", f"{out}, {free / GIB:.1f} GiB free there"),
+            ("store", str(store or default_store(out))),
+        ]
     return rows
 
 

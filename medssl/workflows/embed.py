@@ -69,7 +69,7 @@ def embed(
     place = choose_device(device)
     encoder.to(place).eval()
     data = DataConfig(**provenance["data"])
-    candidates = find_candidates(source, data=data, progress=progress)
+    candidates = find_candidates(source, data=data, progress=progress, has_test_scans=True)
     scans, unreadable = prepare_scans(
         candidates.scans,
         store=ScanStore(store or default_store(out)),
@@ -84,15 +84,13 @@ def embed(
             rows.append(embed_scan(encoder, scan, crop_size=(x, y, z), device=place))
             advance(detail=scan.record.scan_id)
     skipped = [*candidates.skipped, *unreadable]
-    for scan in skipped:
-        progress.warn(f"Skipped {scan.path}: {scan.reason}")
+    for left_out in skipped:
+        progress.warn(f"Skipped {left_out.path}: {left_out.reason}")
     _write_table(out, scans, np.stack(rows))
     return EmbedOutcome(scans=len(scans), skipped=skipped)
 
 
-def embed_scan(
-    encoder: Encoder, scan: PreparedScan, *, crop_size: Size, device: torch.device
-) -> np.ndarray:
+def embed_scan(encoder: Encoder, scan: PreparedScan, *, crop_size: Size, device: torch.device) -> np.ndarray:
     """Return the mean embedding ``(D,)`` over crops that cover a scan; memory does not grow with the scan."""
     total = torch.zeros(encoder.channels[-1], device=device)
     count = 0
@@ -108,8 +106,8 @@ def embed_scan(
 def _covering_crops(scan: PreparedScan, crop_size: Size) -> Iterator[np.ndarray]:
     """Yield ``(1, *crop_size)`` crops on the coarsest even grid that covers the scan."""
     starts = [_even_starts(length, side) for length, side in zip(scan.shape, crop_size, strict=True)]
-    for start in itertools.product(*starts):
-        voxels = read_box(scan, start, crop_size)
+    for x, y, z in itertools.product(*starts):
+        voxels = read_box(scan, (x, y, z), crop_size)
         missing = [side - length for side, length in zip(crop_size, voxels.shape[1:], strict=True)]
         width = [(0, 0), *((gap // 2, gap - gap // 2) for gap in missing)]
         yield np.pad(voxels, width, constant_values=voxels.mean())
@@ -124,7 +122,9 @@ def _weights_file(weights: Path) -> Path:
     if not weights.is_dir():
         return weights
     if not (weights / "encoder.safetensors").exists():
-        raise UsageError(f"{weights} holds no encoder.safetensors: finish the run first, or name a weights file.")
+        raise UsageError(
+            f"{weights} holds no encoder.safetensors: finish the run first, or name a weights file."
+        )
     return weights / "encoder.safetensors"
 
 

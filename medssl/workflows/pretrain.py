@@ -78,7 +78,7 @@ def pretrain(
     with process_group(device), RunFolder.open(out, resume=resume, is_owner=is_first()) as run:
         told = LoggedProgress(progress if progress and is_first() else SilentProgress(), run)
         _record_start(run, source=source, store=store, config=config, command=command, resume=resume)
-        cohort = from_first(_gather_cohort(run, config=config, progress=told) if is_first() else None)
+        cohort = from_first(lambda: _gather_cohort(run, config=config, progress=told))
         network = build_network(
             config,
             shapes=[scan.shape for scan in cohort.scans],
@@ -88,8 +88,8 @@ def pretrain(
             write_text(run.config, dump_yaml(network.config))
         stream = open_stream(cohort.train, network=network, progress=told)
         _tell_plan(network, cohort, stream, progress=told)
-        cues = from_first(_probe_cues(run, network, cohort, stream, progress=told) if is_first() else None)
-        settings = from_first(_settle_step(run, network, stream, progress=told) if is_first() else None)
+        cues = from_first(lambda: _probe_cues(run, network, cohort, stream, progress=told))
+        settings = from_first(lambda: _settle_step(run, network, stream, progress=told))
         training = train(
             network.model,
             mixture=network.mixture,
@@ -136,7 +136,9 @@ def _record_start(
         return
     if not resume:
         assert source is not None, "a new run needs scans"
-        run.update_status(source=str(source.absolute()), store=str((store or default_store(run.path)).absolute()))
+        run.update_status(
+            source=str(source.absolute()), store=str((store or default_store(run.path)).absolute())
+        )
     write_text(run.config, dump_yaml(config))
     commands = run.command.read_text(encoding="utf-8") if run.command.exists() else ""
     write_text(run.command, f"{commands}{shlex.join(command)}\n")
@@ -176,7 +178,9 @@ def _tell_plan(network: Network, cohort: Cohort, stream: CropStream, *, progress
         facts = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in task.facts().items())
         progress.say(f"Task {task.name}: {facts}." if facts else f"Task {task.name}.")
     if not cohort.val:
-        progress.warn("No scan is held out, so nothing will tell whether what is learned holds for other scans.")
+        progress.warn(
+            "No scan is held out, so nothing will tell whether what is learned holds for other scans."
+        )
 
 
 def _probe_cues(
@@ -229,7 +233,9 @@ def _settle_step(run: RunFolder, network: Network, stream: CropStream, *, progre
 
 def _timing(trials: Sequence[dict[str, Any]]) -> str:
     seconds = [trial["step_s"] for trial in trials if trial["step_s"]]
-    return f", the fastest of {len(trials)} settings at {min(seconds):.2g} s a step" if len(trials) > 1 else ""
+    return (
+        f", the fastest of {len(trials)} settings at {min(seconds):.2g} s a step" if len(trials) > 1 else ""
+    )
 
 
 def _continue_command(out: Path) -> str:

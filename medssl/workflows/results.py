@@ -42,7 +42,9 @@ def write_results(
         summary=_summary(network, cohort, step=counters["step"]),
         metrics_csv=run.metrics,
         cues=cues,
-        figures={path.stem.replace("_", ", scan "): path.read_bytes() for path in sorted(run.figures.glob("*.png"))},
+        figures={
+            path.stem.replace("_", ", scan "): path.read_bytes() for path in sorted(run.figures.glob("*.png"))
+        },
         skipped=cohort.skipped,
         notes=[],
     )

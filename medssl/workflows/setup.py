@@ -77,9 +77,7 @@ def build_network(config: PretrainConfig, *, shapes: Sequence[Size3D], spacing_m
     return Network(config=resolved, mixture=mixture, model=PretextModel(encoder, mixture))
 
 
-def open_stream(
-    scans: Sequence[PreparedScan], *, network: Network, progress: Progress
-) -> CropStream:
+def open_stream(scans: Sequence[PreparedScan], *, network: Network, progress: Progress) -> CropStream:
     """Return the endless batches of a run; a scan that cannot be read any more is told once and stepped over."""
     training = network.config.training
     return CropStream(
@@ -93,7 +91,9 @@ def open_stream(
         threads=choose_loader_threads(network.config.speed.loader_threads),
         rank=rank(),
         world_size=world_size(),
-        on_unreadable=lambda scan, reason: progress.warn(f"{scan.record.path} is left out from here on: {reason}"),
+        on_unreadable=lambda scan, reason: progress.warn(
+            f"{scan.record.path} is left out from here on: {reason}"
+        ),
     )
 
 

@@ -12,10 +12,10 @@ def calls(replace_workflow) -> list:
 
 def test_embed_hands_its_arguments_on(medssl, calls: list, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
-    finished = medssl("embed", "run", "scans", "--out", str(table), "--device", "cpu")
+    finished = medssl("embed", "run", "scans", "--out", str(table), "--device", "cpu", "--store", "kept")
     [(arguments, options)] = calls
     assert arguments == (Path("run"), Path("scans"))
-    assert (options["out"], options["device"]) == (table, "cpu")
+    assert (options["out"], options["device"], options["store"]) == (table, "cpu", Path("kept"))
     assert finished.out == f"Wrote {table}\n"
 
 

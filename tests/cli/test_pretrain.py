@@ -22,7 +22,6 @@ class Calls:
 
 @dataclass(frozen=True)
 class Outcome:
-    status: str = "finished"
     skipped: int = 2
 
 
@@ -30,6 +29,7 @@ class Outcome:
 class DryRun:
     rows: list[tuple[str, str]]
     skipped: list[SkippedScan]
+    config: str
 
 
 @pytest.fixture
@@ -42,9 +42,14 @@ def calls(replace_workflow) -> Calls:
 
     def dry_run(source: Path | None, **options: Any) -> DryRun:
         calls.made.append({"source": source, **options})
-        return DryRun([("scans", "3")], [SkippedScan(Path("/scans/bad.nii"), "It is empty.")])
+        return DryRun(
+            [("scans", "3")],
+            [SkippedScan(Path("/scans/bad.nii"), "It is empty.")],
+            "training:\n  epochs: 3\n",
+        )
 
-    replace_workflow("pretrain", pretrain=pretrain, dry_run=dry_run)
+    replace_workflow("pretrain", pretrain=pretrain)
+    replace_workflow("dry_run", dry_run=dry_run)
     return calls
 
 
@@ -104,9 +109,9 @@ def test_resume_goes_on_with_the_config_of_the_run(medssl, calls: Calls, run_fol
 
 
 def test_resume_takes_no_other_folder(medssl, calls: Calls, run_folder: Path) -> None:
-    finished = medssl("pretrain", "scans", "--out", "other", "--resume", str(run_folder))
+    finished = medssl("pretrain", "scans", "--out", "other", "--dry-run", "--resume", str(run_folder))
     assert finished.exit_code == 2
-    assert "Leave out FOLDER and --out" in finished.err
+    assert "Leave out FOLDER and --out and --dry-run" in finished.err
     assert not calls.made
 
 
@@ -135,8 +140,13 @@ def test_a_dry_run_prints_and_needs_no_run_folder(medssl, calls: Calls) -> None:
     assert finished.exit_code == 0
     assert finished.out.splitlines() == [
         "scans  3",
+        "",
         "1 files would be skipped:",
         "  /scans/bad.nii: It is empty.",
+        "",
+        "The config, with everything that was planned:",
+        "training:",
+        "  epochs: 3",
     ]
     assert "resume" not in calls.made[0]
 

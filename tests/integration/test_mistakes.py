@@ -55,8 +55,20 @@ def test_second_run_on_one_folder_at_once(
     heads: Path, store: Path, medssl, command_environment, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    command = [sys.executable, "-m", "medssl", "pretrain", str(heads), "--out", str(run), "--store", str(store)]
-    first = subprocess.Popen([*command, "--config", "test"], env=command_environment, stderr=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "medssl",
+        "pretrain",
+        str(heads),
+        "--out",
+        str(run),
+        "--store",
+        str(store),
+    ]
+    first = subprocess.Popen(
+        [*command, "--config", "test"], env=command_environment, stderr=subprocess.DEVNULL
+    )
     while not (run / "checkpoints" / "last.pt").exists() and first.poll() is None:
         time.sleep(0.02)
     first.send_signal(19)  # SIGSTOP: it holds the folder for as long as the second one needs
@@ -87,7 +99,9 @@ def test_checkpoint_that_is_not_one(content: str, finished_run: Path, medssl, tm
 
 def test_diverging_run(heads: Path, store: Path, medssl, tmp_path: Path) -> None:
     options = ("--set", "optimiser.learning_rate=1e30", "--set", "optimiser.clip_norm=null")
-    done = medssl("pretrain", heads, "--out", tmp_path / "run", "--store", store, "--config", "test", *options)
+    done = medssl(
+        "pretrain", heads, "--out", tmp_path / "run", "--store", store, "--config", "test", *options
+    )
     assert done.returncode == 5
     assert "finite" in the_sentence(done)
 

@@ -44,7 +44,13 @@ def test_encoder_says_where_it_comes_from(finished_run: Path) -> None:
 def test_metrics_stand_beside_their_cues(finished_run: Path) -> None:
     with (finished_run / "metrics.csv").open() as file:
         last = list(csv.DictReader(file))[-1]
-    for name in ("rotation/accuracy", "position/accuracy", "inpainting/mae", "inpainting/psnr", "inpainting/ssim"):
+    for name in (
+        "rotation/accuracy",
+        "position/accuracy",
+        "inpainting/mae",
+        "inpainting/psnr",
+        "inpainting/ssim",
+    ):
         assert float(last[f"val/{name}"]) == pytest.approx(float(last[f"val/{name}"]))
     cues = json.loads((finished_run / "run.json").read_text())["trivial_cues"]
     assert {name: cue["chance"] for name, cue in cues.items() if name != "inpainting"} == {

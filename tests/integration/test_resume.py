@@ -38,7 +38,17 @@ def whole_run(heads: Path, store: Path, medssl, tmp_path_factory: pytest.TempPat
 
 
 def start(heads: Path, store: Path, run: Path, environment: dict[str, str]) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "medssl", "pretrain", str(heads), "--out", str(run), "--store", str(store)]
+    command = [
+        sys.executable,
+        "-m",
+        "medssl",
+        "pretrain",
+        str(heads),
+        "--out",
+        str(run),
+        "--store",
+        str(store),
+    ]
     return subprocess.Popen(
         [*command, "--config", "test", *EXACT, *OFTEN], env=environment, text=True, stderr=subprocess.PIPE
     )
@@ -80,7 +90,13 @@ def test_killed_before_the_first_step_and_resumed_ends_bit_identical(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_run_saves_and_says_how_to_go_on(
-    number: signal.Signals, heads: Path, store: Path, whole_run: Path, medssl, command_environment, tmp_path: Path
+    number: signal.Signals,
+    heads: Path,
+    store: Path,
+    whole_run: Path,
+    medssl,
+    command_environment,
+    tmp_path: Path,
 ) -> None:
     run = tmp_path / "run"
     process = start(heads, store, run, command_environment)
@@ -99,7 +115,9 @@ def test_two_processes_give_the_losses_of_one(
 ) -> None:
     run = tmp_path / "run"
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = medssl("pretrain", heads, "--out", run, "--store", store, "--config", "test", *EXACT, *OFTEN, prefix=torchrun)
+    done = medssl(
+        "pretrain", heads, "--out", run, "--store", store, "--config", "test", *EXACT, *OFTEN, prefix=torchrun
+    )
     assert done.returncode == 0, done.stderr
     for ours, theirs in zip(metrics(run), metrics(whole_run), strict=True):
         assert ours.keys() == theirs.keys()

@@ -6,7 +6,7 @@ from medssl.report.metrics import read_metrics
 def test_a_curve_leaves_out_gaps_and_what_is_not_finite(metrics_csv: Path) -> None:
     metrics = read_metrics(metrics_csv)
     assert metrics.curve("val/rotation/accuracy").epochs == (2.0,)
-    assert metrics.curve("val/effective_rank").values == (7.5,)
+    assert metrics.curve("embeddings/effective_rank").values == (7.5,)
     assert metrics.curve("train/loss").last == 2.0
 
 
@@ -20,7 +20,7 @@ def test_tasks_and_their_measures_come_from_the_columns(metrics_csv: Path) -> No
     metrics = read_metrics(metrics_csv)
     assert metrics.tasks() == ["rotation", "inpainting"]
     assert metrics.measures("rotation") == ["loss", "accuracy"]
-    assert metrics.measures("inpainting") == ["mae", "ssim"]
+    assert metrics.measures("inpainting") == ["loss", "mae", "ssim"]
 
 
 def test_a_run_without_metrics_has_none(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ PROVENANCE = {
     "architecture": {"name": "residual_unet", "size": "tiny"},
     "spacing_mm": [1.0, 1.0, 2.5],
     "crop_size": [16, 16, 16],
-    "data": {"scans": 22, "subjects": 20, "modalities": {"mr": 22}},
+    "data_fingerprint": {"scans": 22, "subjects": 20, "modalities": {"mr": 22}},
     "tasks": {"rotation": {"weight": 1.0}},
     "versions": {"medssl": "0.1.0"},
 }

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medssl.scans.crop import read_window
+from medssl.scans.crop import read_box, read_window
 from medssl.scans.record import IntensityRecipe, ScanHeader, ScanRecord
 from medssl.scans.store import ScanStore, open_voxels
 
@@ -41,6 +41,12 @@ def test_a_window_is_a_slice_of_the_stored_scan(scan, size, seed):
     assert window.voxels.dtype == np.float32
     box = tuple(slice(first, first + side) for first, side in zip(window.start, size, strict=True))
     np.testing.assert_array_equal(window.voxels[0], open_voxels(scan.store_path)[:][box])
+
+
+def test_a_box_is_clipped_to_the_scan(scan):
+    voxels = read_box(scan, (30, 0, 5), (20, 10, 4))
+    np.testing.assert_array_equal(voxels[0], open_voxels(scan.store_path)[:][30:40, :10, 5:9])
+    assert voxels.dtype == np.float32
 
 
 def test_the_generator_alone_decides_the_place(scan):

@@ -65,7 +65,8 @@ class TestFolder:
         assert "label map" in reasons(found, tmp_path)[label]
 
     @pytest.mark.parametrize(
-        "scan", ["masked_T1.nii", "unlabelled/a.nii", "a_segmented_brain.nii", "mask_1/a.nii"]
+        "scan",
+        ["brainmask.nii", "masked_T1.nii", "unlabelled/a.nii", "a_segmented_brain.nii", "mask_1/a.nii"],
     )
     def test_names_that_only_resemble_labels_are_scans(self, tmp_path: Path, scan: str) -> None:
         assert len(find_scans(touch(tmp_path, scan)).scans) == 1

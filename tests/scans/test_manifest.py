@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from medssl.errors import UsageError
-from medssl.scans.manifest import read_manifest, write_manifest, write_skipped
+from medssl.scans.manifest import read_manifest, read_skipped, write_manifest, write_skipped
 from medssl.scans.record import IntensityRecipe, PreparedScan, ScanHeader, ScanRecord, SkippedScan
 
 AFFINE = ((-0.7, 0.0, 0.0, 9.5), (0.0, 0.1 + 0.2, 0.0, 0.25), (0.0, 0.0, 3.0, -7.0), (0.0, 0.0, 0.0, 1.0))
@@ -36,9 +36,10 @@ def test_sizes_are_readable(tmp_path):
     assert (row["subject_id"], row["modality"]) == ("sub-a", "ct")
 
 
-def test_names_that_are_not_unicode_do_not_stop_a_run(tmp_path):
-    write_manifest(tmp_path / "manifest.csv", [prepared("M\udcfcller")])
-    assert read_manifest(tmp_path / "manifest.csv")[0].record.scan_id == r"M\udcfcller"
+def test_names_that_are_not_unicode_are_kept(tmp_path):
+    scans = [prepared("M\udcfcller")]
+    write_manifest(tmp_path / "manifest.csv", scans)
+    assert read_manifest(tmp_path / "manifest.csv") == scans
 
 
 def test_other_tables_are_refused(tmp_path):
@@ -48,6 +49,8 @@ def test_other_tables_are_refused(tmp_path):
 
 
 def test_skipped_scans_are_listed_with_reasons(tmp_path):
-    write_skipped(tmp_path / "skipped.csv", [SkippedScan(Path("/scans/a.nii"), "It is noise, or worse.")])
+    skipped = [SkippedScan(Path("/scans/a.nii"), "It is noise, or worse.")]
+    write_skipped(tmp_path / "skipped.csv", skipped)
+    assert read_skipped(tmp_path / "skipped.csv") == skipped
     expected = 'path,reason\n/scans/a.nii,"It is noise, or worse."\n'
     assert (tmp_path / "skipped.csv").read_text() == expected

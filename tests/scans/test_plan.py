@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medssl.config.schema import DataConfig
-from medssl.scans.plan import plan_crop_size, plan_spacing
+from medssl.scans.plan import plan_crop_size, plan_spacing, planned_shape
 from medssl.scans.record import ScanHeader
 
 AUTO = DataConfig()
@@ -56,6 +56,11 @@ def test_coarse_axis_never_becomes_finer_than_the_others():
 def test_one_more_scan_does_not_change_the_plan():
     headers = [header((1 + 1e-5 * i,) * 3) for i in range(20)]
     assert plan_spacing(headers, AUTO) == plan_spacing([*headers, header((1.00007, 1, 1))], AUTO)
+
+
+def test_planned_shape_is_along_ras_and_never_empty():
+    assert planned_shape(header((3.0, 1.0, 0.5), (10, 40, 50), "SAL"), (1.0, 2.0, 1.5)) == (25, 20, 20)
+    assert planned_shape(header((1.0, 1.0, 1.0), (1, 2, 2)), (4.0, 4.0, 4.0)) == (1, 1, 1)
 
 
 def test_hippocampus_crops_get_a_cube():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medssl.scans.record import IntensityRecipe, PreparedScan, ScanHeader, ScanRecord
-from medssl.scans.split import split_by_subject, write_split
+from medssl.scans.split import read_held_out, split_by_subject, write_split
 
 SOURCE = ScanHeader((9, 9, 9), (1.0, 1.0, 1.0), "RAS", "int16", ())
 
@@ -88,3 +88,4 @@ def test_the_table_names_the_side_of_each_scan(tmp_path):
         ("1", "sub-0", "train"),
         ("2", "sub-1", "val"),
     ]
+    assert read_held_out(tmp_path / "split.csv") == {"2"}

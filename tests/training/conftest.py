@@ -1,7 +1,7 @@
 """Stand-ins that keep the contracts of scans, networks and tasks, small enough to train in a second."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,8 +95,7 @@ class FlipTask:
 
     def picture(self, sample: Mapping[str, Any], prediction: Tensor) -> Figure:
         figure = Figure(figsize=(1, 1))
-        figure.subplots().imshow(sample["window"][0, :, :, 0])
-        figure.suptitle(f"{prediction.argmax().item()}")
+        figure.figimage(sample["window"][0, :, :, 0] * prediction.mean().item())
         return figure
 
 
@@ -149,7 +148,7 @@ class TinyEncoder(nn.Module):
     def __init__(self, dropout: float) -> None:
         super().__init__()
         self.architecture = {"name": "tiny", "channels": (4, 6)}
-        self.stem = nn.Conv3d(1, 4, 3, padding=1)
+        self.stem = nn.Conv3d(1, 4, 3, padding=1, bias=False)
         self.down = nn.Conv3d(4, 6, 3, stride=2, padding=1)
         self.norm = nn.InstanceNorm3d(4, affine=True)
         self.dropout = nn.Dropout3d(dropout)
@@ -230,6 +229,7 @@ class TinyRun:
     folder: Path
     scans: int = 8
     val_scans: int = 3
+    mixture: TinyMixture = field(default_factory=TinyMixture)
 
     def __call__(
         self,
@@ -255,7 +255,7 @@ class TinyRun:
         with RunFolder.open(self.folder, resume=resume, is_owner=rank == 0) as run:
             return train(
                 model,
-                mixture=TinyMixture(),
+                mixture=self.mixture,
                 train_stream=stream,
                 val_batches=stream.fixed_batches(val, crops_per_scan=3) if val else None,
                 picture_samples=[stream.sample(scan, 0) for scan in val[:1]],

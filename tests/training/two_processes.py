@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 spec = importlib.util.spec_from_file_location("standins", sys.argv[1])
-assert spec is not None and spec.loader is not None
+assert spec is not None
+assert spec.loader is not None
 standins = importlib.util.module_from_spec(spec)
 sys.modules["standins"] = standins
 spec.loader.exec_module(standins)

@@ -4,7 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from ignite.engine import Engine, Events
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from torch import Tensor
 
 from medssl.atomic import atomic_path
@@ -65,7 +69,14 @@ class Pictures:
                 self._state.best_weights, self._collate([sample]), self._state.settings
             )
             for task in self._tasks:
-                figure = task.picture(sample, predictions[task.name])
+                pixels = _rendered(task.picture(sample, predictions[task.name]))
                 with atomic_path(self._folder / f"{task.name}_{number}.png") as temporary:
-                    figure.savefig(temporary)
-                self._board.figure(f"{task.name}/scan {number}", figure, step=trainer.state.iteration)
+                    imsave(temporary, pixels)
+                self._board.picture(f"{task.name}/scan {number}", pixels, step=trainer.state.iteration)
+
+
+def _rendered(figure: Figure) -> np.ndarray:
+    """Return the pixels of a figure, ``(H, W, 3)`` uint8."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
