@@ -73,32 +73,32 @@ def _print_summary(inspection: "Inspection") -> None:
 
 
 def _print_ranges(inspection: "Inspection") -> None:
-    table = _table("Ranges over the scans that can be used", "", "smallest", "median", "largest")
+    table = _table("", "smallest", "median", "largest")
     spreads = {
-        "shape (voxels, R x A x S)": inspection.shapes,
-        "spacing (mm, R x A x S)": inspection.spacings_mm,
+        "shape (voxels)": inspection.shapes,
+        "spacing (mm)": inspection.spacings_mm,
         "darkest voxel": inspection.intensities["minimum"],
         "median voxel": inspection.intensities["median"],
         "brightest voxel": inspection.intensities["maximum"],
     }
     for name, spread in spreads.items():
         table.add_row(name, *_spread_cells(spread))
-    console.print(table)
+    _print_titled("Ranges over the scans that can be used (axes: right x anterior x superior)", table)
 
 
 def _print_duplicates(inspection: "Inspection") -> None:
-    table = _table("The same image in several files", "", "file")
+    table = _table("group", "file")
     for number, group in enumerate(inspection.duplicates, start=1):
         for path in group:
             table.add_row(str(number), Text(_printable(inspection.shown(path))))
-    console.print(table)
+    _print_titled("The same image in several files, voxel for voxel", table)
 
 
 def _print_skipped(inspection: "Inspection") -> None:
-    table = _table("Skipped", "file", "reason")
+    table = _table("file", "reason")
     for file, reason in _skipped_lines(inspection):
         table.add_row(Text(_printable(file)), Text(_printable(reason)))
-    console.print(table)
+    _print_titled("Skipped", table)
 
 
 def _skipped_lines(inspection: "Inspection") -> Iterator[tuple[str, str]]:
@@ -114,10 +114,14 @@ def _skipped_lines(inspection: "Inspection") -> Iterator[tuple[str, str]]:
             yield from ((file, reason) for file in files)
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=f"\n{title}", title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0)
-    )
+def _print_titled(title: str, table: Table) -> None:
+    console.print()
+    console.print(title, style="bold")
+    console.print(table)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold", header_style="dim")
     return table
@@ -125,7 +129,11 @@ def _table(title: str, *columns: str) -> Table:
 
 def _spread_cells(spread: "Spread | None") -> Sequence[str]:
     ranks = (spread.min, spread.median, spread.max) if spread else ()
-    return [" x ".join(f"{value:.4g}" for value in rank) for rank in ranks]
+    return [" x ".join(map(_number, rank)) for rank in ranks]
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
 
 
 def _counted(counts: Mapping[str, int]) -> str:

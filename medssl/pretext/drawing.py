@@ -101,7 +101,7 @@ def orthogonal_slices(
         panel.invert_xaxis()
         panel.set(xticks=[], yticks=[])
         _name_sides(panel, left=orientation[view.leftwards], top=orientation[view.upwards])
-    axes[0].set_title(title, fontsize=9, pad=12)
+    axes[0].set_title(title, fontsize=9, pad=14)
     return images
 
 

@@ -1,5 +1,7 @@
 """Tell scans that can be used from files that only look like it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -7,7 +9,6 @@ from medssl.errors import ScanError
 from medssl.progress import Progress
 from medssl.scans.read import has_value, read_header
 from medssl.scans.record import CheckedScan, Found, ScanHeader, ScanRecord, SkippedScan
-from medssl.scans.threads import thread_pool
 
 HEADER_THREADS = 8
 """Files opened at once: this work waits for the disk or the network, hardly for the processor."""
@@ -39,7 +40,7 @@ def check_scans(found: Found, *, progress: Progress) -> tuple[list[CheckedScan],
     skipped = list(found.skipped)
     with (
         progress.track("Checking headers", total=len(found.scans)) as advance,
-        thread_pool(HEADER_THREADS) as pool,
+        ThreadPoolExecutor(HEADER_THREADS) as pool,
     ):
         for record, outcome in zip(found.scans, pool.map(_header_or_reason, found.scans), strict=True):
             if isinstance(outcome, ScanHeader):

@@ -1,5 +1,6 @@
 """Read every scan of a folder once and say what is there."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ from medssl.scans.inspection import InspectedScan, Inspection, Intensities
 from medssl.scans.modality import guess_modality, plan_intensity
 from medssl.scans.read import read_volume
 from medssl.scans.record import CheckedScan, SkippedScan
-from medssl.scans.threads import thread_pool
 
 
 def inspect_folder(source: Path, *, workers: int, progress: Progress) -> Inspection:
@@ -38,7 +38,7 @@ def inspect_folder(source: Path, *, workers: int, progress: Progress) -> Inspect
     scans = []
     with (
         progress.track("Reading scans", total=len(checked)) as advance,
-        thread_pool(workers) as pool,
+        ThreadPoolExecutor(workers) as pool,
     ):
         for outcome in pool.map(_inspect_or_skip, checked):
             if isinstance(outcome, InspectedScan):

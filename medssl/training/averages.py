@@ -22,7 +22,8 @@ class Averages:
         for name, value in values.items():
             value = value.detach().double()
             total = torch.stack([value.nansum(), (~value.isnan()).sum()])
-            self._totals[name] = self._totals[name] + total if name in self._totals else total
+            before = self._totals.get(name, torch.zeros(2, dtype=torch.float64))
+            self._totals[name] = before.to(total.device) + total
 
     def compute(self) -> dict[str, float]:
         """Return the mean of each name over all processes, NaN where no sample counted; all must call it."""

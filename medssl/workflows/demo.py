@@ -18,7 +18,7 @@ def run_demo(
     """Simulate heads below ``out/scans`` and pretrain on them in ``out/run``.
 
     Args:
-        out: A folder that is made; scans that a previous demo left there are used again.
+        out: A folder that is made; scans and prepared scans go there as well.
         count: How many heads.
         epochs: How long to train.
         progress: Where to report to.

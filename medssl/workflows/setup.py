@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from medssl.config.schema import PretrainConfig
 from medssl.errors import NoUsableScanError

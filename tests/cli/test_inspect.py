@@ -60,9 +60,13 @@ def test_a_newcomer_reads_what_is_there(invoke: Invoke, folder: Path) -> None:
     assert "letter.nii.gz The content is not NIfTI, although the name says so." in words
 
 
-def test_folder_names_are_no_markup(invoke: Invoke, folder: Path) -> None:
+def test_names_are_no_markup(invoke: Invoke, folder: Path) -> None:
+    (folder / "again.nii").rename(folder / "[red]again.nii")
+    (folder / "letter.nii.gz").rename(folder / "[red]letter.nii.gz")
     output, _ = invoke(folder)
     assert "[bold]scans" in "".join(output.split())
+    assert "[red]again.nii" in output
+    assert "[red]letter.nii.gz" in output
 
 
 def test_json_alone_stands_on_standard_output(invoke: Invoke, folder: Path) -> None:

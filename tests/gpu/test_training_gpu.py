@@ -2,6 +2,8 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from medssl.config.schema import OptimiserConfig, SpeedConfig
+from medssl.progress import SilentProgress
 from medssl.training.precision import choose_step_settings
 from medssl.training.settings import StepSettings
 
@@ -54,14 +57,37 @@ def test_every_precision_trains_as_the_cpu_does(
     assert losses(run) == pytest.approx(losses(reference), rel=0.05)
 
 
-def test_float16_scales_its_loss_and_resumes_with_the_scale(standins: ModuleType, tmp_path: Path) -> None:
-    run = standins.TinyRun(tmp_path / "run")
+class Killed(BaseException):
+    """Stands for SIGKILL."""
+
+
+class KillsInStep(SilentProgress):
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    @contextmanager
+    def track(self, description: str, *, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+        def advance(steps: int = 1, *, detail: str = "") -> None:
+            nonlocal done
+            done += steps
+            if done == self._step:
+                raise Killed
+
+        yield advance
+
+
+def test_float16_scales_its_loss_and_goes_on_with_the_scale(standins: ModuleType, tmp_path: Path) -> None:
+    whole, run = standins.TinyRun(tmp_path / "whole"), standins.TinyRun(tmp_path / "run")
+    config = standins.make_config(training={"checkpoint_every_s": 0})
     settings = StepSettings("cuda", "float16")
-    run(standins.make_config(training={"epochs": 1}), settings=settings)
+    whole(config, settings=settings)
+    with pytest.raises(Killed):
+        run(config, settings=settings, progress=KillsInStep(7))
     saved = torch.load(tmp_path / "run" / "checkpoints" / "last.pt", weights_only=True)
+    assert saved["counters"]["step"] == 6
     assert saved["scaler"]["scale"] > 1
-    result = run(standins.make_config(training={"epochs": 2}), settings=settings, resume=True)
-    assert result.epoch == 2
+    run(config, settings=settings, resume=True)
+    assert losses(run) == pytest.approx(losses(whole), rel=1e-2)
 
 
 def test_timing_finds_settings_that_run(standins: ModuleType) -> None:

@@ -15,12 +15,12 @@ pytestmark = pytest.mark.slow
 
 def test_run_folder_holds_everything_it_promises(finished_run: Path) -> None:
     promised = [
-        "config.yaml", "command.txt", "environment.json", "run.json", "manifest.csv", "skipped.csv", "split.csv",
-        "log.txt", "metrics.csv", "report.html", "MODEL_CARD.md", "encoder.safetensors",
+        "config.yaml", "command.txt", "environment.json", "run.json", "manifest.csv", "skipped.csv",
+        "split.csv", "log.txt", "metrics.csv", "report.html", "MODEL_CARD.md", "encoder.safetensors",
         "checkpoints/last.pt", "checkpoints/best.pt",
     ]  # fmt: skip
     assert [name for name in promised if not (finished_run / name).is_file()] == []
-    assert list((finished_run / "tensorboard").glob("events*"))
+    assert list((finished_run / "tensorboard").rglob("events*"))
     assert {path.stem.partition("_")[0] for path in (finished_run / "figures").glob("*.png")} == {
         "rotation", "inpainting", "position",
     }  # fmt: skip

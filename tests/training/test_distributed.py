@@ -27,18 +27,26 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 
-def torchrun(run: Path, sections: dict[str, Any], *arguments: str) -> subprocess.CompletedProcess[str]:
+SECTIONS = {"optimiser": {"accumulate": 2, "ema_decay": 0.9}}
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder in which two processes trained."""
+    folder = tmp_path_factory.mktemp("two")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    script = [str(HERE / "two_processes.py"), str(HERE / "conftest.py"), str(run), json.dumps(sections)]
+    script = [str(HERE / "two_processes.py"), str(HERE / "conftest.py"), str(folder), json.dumps(SECTIONS)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    return subprocess.run(
-        [sys.executable, *launcher, *script, *arguments],
+    done = subprocess.run(
+        [sys.executable, *launcher, *script],
         capture_output=True,
         text=True,
         env=environment,
-        timeout=200,
+        timeout=250,
         check=False,
     )
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 def numbers(run: Path) -> list[dict[str, float]]:
@@ -50,28 +58,24 @@ def numbers(run: Path) -> list[dict[str, float]]:
 
 
 def test_two_processes_give_the_losses_and_weights_of_one(
-    tiny_run: Any, standins: SimpleNamespace, tmp_path: Path
+    tiny_run: Any, standins: SimpleNamespace, two_processes: Path
 ) -> None:
-    sections = {"optimiser": {"accumulate": 2, "ema_decay": 0.9}}
-    done = torchrun(tmp_path / "two", sections)
-    assert done.returncode == 0, done.stderr
-    tiny_run(standins.make_config(**sections), model=standins.make_model(dropout=0.0))
-    together, alone = numbers(tmp_path / "two"), numbers(tiny_run.folder)
+    tiny_run(standins.make_config(**SECTIONS), model=standins.make_model(dropout=0.0))
+    together, alone = numbers(two_processes / "whole"), numbers(tiny_run.folder)
     assert len(together) == len(alone) == 3
     for one, two in zip(alone, together, strict=True):
         assert two == pytest.approx(one, rel=1e-4, abs=1e-6)
-    weights = torch.load(tmp_path / "two" / "weights.pt", weights_only=True)
+    weights = torch.load(two_processes / "weights.pt", weights_only=True)
     for name, value in tiny_run.weights().items():
         torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-5)
 
 
-def test_a_signal_to_one_process_stops_both_at_the_same_step(
-    tiny_run: Any, standins: SimpleNamespace, tmp_path: Path
-) -> None:
-    done = torchrun(tmp_path / "two", {}, "stop")
-    assert "InterruptedRunError: Stopped and saved after step 2" in done.stderr
-    assert RunFolder(tmp_path / "two").read_status()["status"] == "interrupted"
-    checkpoint = read_checkpoint(tmp_path / "two" / "checkpoints" / "last.pt")
+def test_a_signal_to_one_process_stops_both_at_the_same_step(two_processes: Path) -> None:
+    for rank in range(2):
+        message = (two_processes / f"stopped{rank}.txt").read_text()
+        assert message.startswith("Stopped and saved after step 2")
+    assert RunFolder(two_processes / "stopped").read_status()["status"] == "interrupted"
+    checkpoint = read_checkpoint(two_processes / "stopped" / "checkpoints" / "last.pt")
     assert checkpoint["counters"]["step"] == 2
     assert checkpoint["averages"]["flip/loss"][1] == 8  # the samples of both processes in two steps
 

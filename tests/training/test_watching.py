@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -99,7 +99,8 @@ def alarms_at(tmp_path: Path, epochs: list[dict[str, float]], *, epoch_length: i
         "embeddings/spread": 0.5,
     }
     trainer.add_event_handler(
-        "epoch_completed", lambda engine: engine.state.metrics.update(sound | epochs[engine.state.epoch - 1])
+        Events.EPOCH_COMPLETED,
+        lambda engine: engine.state.metrics.update(sound | epochs[engine.state.epoch - 1]),
     )
     alarms.attach(trainer)
     trainer.run([None] * epoch_length, max_epochs=len(epochs))
