@@ -1,4 +1,4 @@
-"""The scans of one run: found, checked, prepared and split, with the records of all that in the run folder."""
+"""The scans of one run: found, checked, prepared and split, and the records of that in the run folder."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -103,15 +103,11 @@ def _describe_network(network: Network, candidates: Candidates) -> list[tuple[st
     ]
     return [
         ("spacing", f"{_by(candidates.spacing_mm)} mm"),
-        (
-            "crop",
-            f"{_by(network.mixture.crop_size)} voxels, cut from windows of {_by(network.mixture.window_size)}",
-        ),
+        ("crop", f"{_by(network.mixture.crop_size)} voxels"),
+        ("window read for it", f"{_by(network.mixture.window_size)} voxels"),
         ("tasks", ", ".join(tasks)),
-        (
-            "encoder",
-            f"{encoder.name} {encoder.size}, {parameters / 1e6:.2f} M parameters, and {heads / 1e6:.2f} M in heads",
-        ),
+        ("encoder", f"{encoder.name} {encoder.size}, {parameters / 1e6:.2f} M parameters"),
+        ("heads", f"{heads / 1e6:.2f} M parameters"),
     ]
 
 

@@ -65,8 +65,8 @@ def pretrain(
         source: A folder, file or CSV; None on resume, when the run folder knows.
         config: The run's settings; on resume those of its ``config.yaml``, where only a few may differ.
         out: The run folder, made here unless ``resume``.
-        store: Where prepared scans lie, by default ``medssl-store`` beside the run folder, so that the runs of
-            one place share it.
+        store: Where prepared scans lie, by default ``medssl-store`` beside the run folder, so that runs that
+            lie together share it.
         resume: Whether to go on with the run in ``out``.
         progress: Who is told; nobody by default.
         command: What the user typed, for the record.
@@ -119,7 +119,7 @@ def pretrain(
 
 
 def default_store(out: Path) -> Path:
-    """Return where prepared scans lie unless the user says otherwise: beside ``out``, for its neighbours too."""
+    """Return where prepared scans lie unless the user says otherwise: beside ``out``."""
     return out.absolute().parent / "medssl-store"
 
 
@@ -146,7 +146,7 @@ def _record_start(
 
 
 def _gather_cohort(run: RunFolder, *, config: PretrainConfig, progress: Progress) -> Cohort:
-    """Return the scans of a run: those it began with where it got so far, otherwise found and prepared now."""
+    """Return the scans a run began with or, where it did not get so far, find and prepare them now."""
     if (cohort := read_cohort(run)) is not None:
         progress.say(f"Going on with the {len(cohort.scans)} prepared scans of this run.")
         return cohort
@@ -205,7 +205,7 @@ def _probe_cues(
     cues = {task.name: task.trivial_cues(train_samples, val_samples) for task in network.mixture.tasks}
     for name, cue in cues.items():
         progress.say(
-            f"Without anatomy, {name} reaches {cue.metric} {cue.trivial:.3f} (chance {cue.chance:.3f}) from: {cue.cues}."
+            f"Trivial cues reach {name} {cue.metric} {cue.trivial:.3f} (chance {cue.chance:.3f}): {cue.cues}."
         )
     run.update_status(trivial_cues={name: asdict(cue) for name, cue in cues.items()})
     return cues

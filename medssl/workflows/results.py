@@ -80,13 +80,14 @@ def metrics_at(run: RunFolder, *, step: int) -> dict[str, float]:
 
 
 def _summary(network: Network, cohort: Cohort, *, step: int) -> dict[str, Any]:
-    parameters = sum(parameter.numel() for parameter in network.model.encoder.parameters())
+    encoder = network.config.encoder
+    millions = sum(parameter.numel() for parameter in network.model.encoder.parameters()) / 1e6
     crop = " x ".join(map(str, network.mixture.crop_size))
     spacing = " x ".join(f"{mm:g}" for mm in cohort.scans[0].spacing_mm)
     return {
         "scans": f"{len(cohort.train)} to train on, {len(cohort.val)} of other subjects to validate",
         "skipped": f"{len(cohort.skipped)} files",
-        "encoder": f"{network.config.encoder.name} {network.config.encoder.size}, {parameters / 1e6:.1f} M parameters",
+        "encoder": f"{encoder.name} {encoder.size}, {millions:.1f} M parameters",
         "tasks": ", ".join(task.name for task in network.mixture.tasks),
         "crop": f"{crop} voxels of {spacing} mm",
         "weights from step": step,

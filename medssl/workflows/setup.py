@@ -77,7 +77,7 @@ def build_network(config: PretrainConfig, *, shapes: Sequence[Size3D], spacing_m
 
 
 def open_stream(scans: Sequence[PreparedScan], *, network: Network, progress: Progress) -> CropStream:
-    """Return the endless batches of a run; a scan that cannot be read any more is told once and stepped over."""
+    """Return the endless batches of a run; a scan that can no longer be read is told once and passed over."""
     training = network.config.training
     return CropStream(
         scans,
