@@ -44,6 +44,13 @@ class DataConfig(Section):
         "auto", description="Processes that prepare scans; auto is one a core."
     )
 
+    @field_validator("ct_window_hu", "percentiles")
+    @classmethod
+    def _check_ascending(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not value[0] < value[1]:
+            raise ValueError("the first value must be below the second")
+        return value
+
 
 class EncoderConfig(Section):
     """Which network is pretrained."""

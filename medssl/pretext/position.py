@@ -36,9 +36,6 @@ NO_ROOM = -1
 SMALLEST_DEVIATION = 1e-6
 """Standard deviation up to which a patch is constant: far below the steps of a 16-bit store."""
 
-DEFAULT_GAP = 4
-DEFAULT_JITTER = 4
-
 
 class PositionSettings(TaskSettings):
     """Settings of the position task."""
@@ -46,12 +43,14 @@ class PositionSettings(TaskSettings):
     patch_size: Size3D | Auto = Field(
         "auto", description="Voxels of a patch; one number means a cube; auto suits encoder and scans."
     )
-    gap: NonNegativeInt = Field(
-        DEFAULT_GAP,
-        description="Fewest voxels between the patches; without one their borders tell the answer.",
+    gap: NonNegativeInt | Auto = Field(
+        "auto",
+        description="Fewest voxels between the patches, whose borders tell the answer without one; "
+        "auto is half a patch.",
     )
-    jitter: NonNegativeInt = Field(
-        DEFAULT_JITTER, description="Most voxels added to the gap, and most offset to the sides."
+    jitter: NonNegativeInt | Auto = Field(
+        "auto",
+        description="Most voxels added to the gap, and most offset to the sides; auto is a third of a patch.",
     )
     axes: Annotated[tuple[Literal[0, 1, 2], ...], Field(min_length=1)] | Auto = Field(
         "auto",
@@ -89,10 +88,10 @@ class PositionPretextd(PretextTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        patch_size: tuple[int, int, int],
+        patch_size: Sequence[int],
         *,
-        gap: int = DEFAULT_GAP,
-        jitter: int = DEFAULT_JITTER,
+        gap: int | Sequence[int] | None = None,
+        jitter: int | Sequence[int] | None = None,
         axes: Sequence[int] = (0, 1, 2),
         normalise: bool = True,
     ) -> None:
@@ -101,14 +100,15 @@ class PositionPretextd(PretextTransform):
         Args:
             keys: Key of a channel-first volume ``(C, X, Y, Z)``.
             patch_size: Voxels of a patch along X, Y and Z.
-            gap: Fewest voxels between the patches along axes that separate them.
-            jitter: Most voxels added to the gap, and most offset along axes that do not separate them.
+            gap: Fewest voxels between the patches along axes that separate them; None for half a patch.
+            jitter: Most voxels added to the gap, and most offset along axes that do not separate them; None
+                for a third of a patch.
             axes: Axes that may separate them; 26, 8 or 2 classes for 3, 2 or 1 axes.
             normalise: Give each channel of each patch zero mean and unit variance, so that brightness and
                 slow shading tell nothing. A constant patch becomes zeros.
         """
         super().__init__(keys)
-        self.pair = PairShape(patch_size, gap=gap, jitter=jitter, axes=tuple(axes))
+        self.pair = PairShape.of(patch_size, gap=gap, jitter=jitter, axes=axes)
         self.normalise = normalise
 
     def draw(self, shape: tuple[int, ...]) -> Placement:
@@ -117,8 +117,8 @@ class PositionPretextd(PretextTransform):
             return Placement(NO_ROOM, np.zeros((2, 3), dtype=np.int64))
         target = int(self.R.randint(len(self.pair.directions)))
         direction = np.array(self.pair.directions[target])
-        patch, room = np.array(self.pair.patch_size), np.array(shape) - self.pair.patch_size
-        distance = patch + self.pair.gap
+        room = np.subtract(shape, self.pair.patch_size)
+        distance = np.add(self.pair.patch_size, self.pair.gap)
         wider = self.R.randint(np.clip(room - distance, 0, self.pair.jitter) + 1)
         aside = np.minimum(room, self.pair.jitter)
         shift = np.where(direction != 0, direction * (distance + wider), self.R.randint(-aside, aside + 1))
@@ -181,15 +181,15 @@ class PositionTask(PretextTask[PositionSettings]):
         self.pair = plan_pairs(
             context,
             patch_size=None if settings.patch_size == "auto" else settings.patch_size,
-            gap=settings.gap,
-            jitter=settings.jitter,
+            gap=None if settings.gap == "auto" else settings.gap,
+            jitter=None if settings.jitter == "auto" else settings.jitter,
             axes=None if settings.axes == "auto" else settings.axes,
         )
 
     @property
     def window_size(self) -> tuple[int, int, int]:
         """Two patches, the gap and the jitter along axes that separate them."""
-        return self.pair.window_size()
+        return self.pair.window_size
 
     def make_transform(self) -> PositionPretextd:
         """Return the transform that cuts the patches."""
@@ -254,6 +254,7 @@ class PositionTask(PretextTask[PositionSettings]):
         return {
             "classes": len(self.pair.directions),
             "patch_size": " x ".join(map(str, self.pair.patch_size)),
+            "gap": " x ".join(map(str, self.pair.gap)),
             "axes": ", ".join("XYZ"[axis] for axis in self.pair.axes),
         }
 

@@ -174,6 +174,8 @@ class PretextTransform(MapTransform, Randomizable, ABC):
         """
         result = dict(data)
         volumes = {str(key): np.asarray(data[key], dtype=np.float32) for key in self.key_iterator(result)}
+        if not volumes:  # the keys may be missing, if the caller allowed it
+            return result
         parameters = self.draw(next(iter(volumes.values())).shape[1:])
         for key, volume in volumes.items():
             result.update(self.apply(volume, parameters, key=key))

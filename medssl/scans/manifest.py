@@ -13,7 +13,7 @@ from medssl.errors import UsageError
 from medssl.scans.record import PreparedScan, SkippedScan
 
 RECORD_COLUMNS = ("scan_id", "path", "subject_id", "session_id", "split")
-STORED_COLUMNS = ("shape", "spacing_mm", "content_hash", "store_path")
+STORED_COLUMNS = ("shape", "spacing_mm", "content_hash", "voxels_hash", "store_path")
 SOURCE_COLUMNS = ("source_shape", "source_spacing_mm", "source_orientation", "source_dtype", "source_affine")
 RECIPE_COLUMNS = ("modality", "lower", "upper")
 MANIFEST_COLUMNS = (*RECORD_COLUMNS, *STORED_COLUMNS, *RECIPE_COLUMNS, *SOURCE_COLUMNS)
@@ -78,6 +78,7 @@ def _row(scan: PreparedScan) -> dict[str, Any]:
         "shape": _by_axis(scan.shape),
         "spacing_mm": _by_axis(scan.spacing_mm),
         "content_hash": scan.content_hash,
+        "voxels_hash": scan.voxels_hash,
         "store_path": scan.store_path,
     }
     return asdict(scan.record) | stored | asdict(scan.recipe) | source
@@ -95,6 +96,7 @@ def _scan(row: dict[str, str]) -> PreparedScan:
         {
             "record": {column: row[column] or None for column in RECORD_COLUMNS},
             "content_hash": row["content_hash"],
+            "voxels_hash": row["voxels_hash"],
             "store_path": row["store_path"],
             "shape": row["shape"].split(" x "),
             "spacing_mm": row["spacing_mm"].split(" x "),

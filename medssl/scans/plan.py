@@ -8,11 +8,11 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from medssl.config.schema import DataConfig
+from medssl.scans.geometry import along_ras
 from medssl.scans.record import ScanHeader
 
 T = TypeVar("T")
@@ -47,7 +47,7 @@ def plan_spacing(headers: Sequence[ScanHeader], data: DataConfig) -> Spacing:
     """
     if data.spacing_mm != "auto":
         return data.spacing_mm
-    aligned = [_along_ras(header) for header in headers]
+    aligned = [along_ras(header) for header in headers]
     spacings = np.array([spacing for _, spacing in aligned])
     planned = np.median(spacings, axis=0)
     coarse = _coarse_axis(planned, np.median([shape for shape, _ in aligned], axis=0))
@@ -61,7 +61,7 @@ def plan_spacing(headers: Sequence[ScanHeader], data: DataConfig) -> Spacing:
 
 def planned_shape(header: ScanHeader, spacing_mm: Spacing) -> Shape:
     """Return the voxels a scan will have along R, A and S once resampled, before its border is cut away."""
-    shape, spacing = _along_ras(header)
+    shape, spacing = along_ras(header)
     return _three(
         max(1, round(length * from_mm / to_mm))
         for length, from_mm, to_mm in zip(shape, spacing, spacing_mm, strict=True)
@@ -87,14 +87,6 @@ def plan_crop_size(shapes: Sequence[Shape], *, spacing_mm: Spacing, stride: Shap
         if cube[0] >= SMALLEST_CUBE:
             return cube
     return _grow(fit, spacing_mm, stride, max_voxels)
-
-
-def _along_ras(header: ScanHeader) -> tuple[Shape, Spacing]:
-    """Return shape and spacing reordered from the stored axes to R, A and S."""
-    stored_axis = nib.orientations.axcodes2ornt(header.orientation)[:, 0].argsort()
-    return _three(header.shape[axis] for axis in stored_axis), _three(
-        header.spacing_mm[axis] for axis in stored_axis
-    )
 
 
 def _coarse_axis(spacing: NDArray[np.float64], shape: NDArray[np.float64]) -> int | None:

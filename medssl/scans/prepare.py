@@ -165,9 +165,9 @@ def _sort_out(outcomes: Sequence[Outcome]) -> tuple[list[PreparedScan], list[Ski
     for outcome in outcomes:
         if isinstance(outcome, SkippedScan):
             skipped.append(outcome)
-        elif outcome.content_hash in first:
-            same_as = first[outcome.content_hash].record.scan_id
+        elif outcome.voxels_hash in first:
+            same_as = first[outcome.voxels_hash].record.scan_id
             skipped.append(SkippedScan(outcome.record.path, f"It has the same content as {same_as}."))
         else:
-            first[outcome.content_hash] = outcome
+            first[outcome.voxels_hash] = outcome
     return list(first.values()), skipped

@@ -88,6 +88,8 @@ class PreparedScan:
     Attributes:
         record: Where it came from.
         content_hash: BLAKE2b of the source file's bytes, hexadecimal.
+        voxels_hash: BLAKE2b of the prepared voxels as stored, hexadecimal: the same for copies of a scan that
+            differ in compression, data type or axis order.
         store_path: Its voxels on disk, see `medssl.scans.store`.
         shape: Stored voxels along +R, +A, +S.
         spacing_mm: Stored spacing along the same axes.
@@ -97,6 +99,7 @@ class PreparedScan:
 
     record: ScanRecord
     content_hash: str
+    voxels_hash: str
     store_path: Path
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]

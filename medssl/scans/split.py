@@ -63,7 +63,7 @@ def _join_subjects(scans: Sequence[PreparedScan]) -> dict[str, str]:
     person_of = {scan.record.subject_id: scan.record.subject_id for scan in scans}
     subjects_with: dict[str, set[str]] = {}
     for scan in scans:
-        subjects_with.setdefault(scan.content_hash, set()).add(scan.record.subject_id)
+        subjects_with.setdefault(scan.voxels_hash, set()).add(scan.record.subject_id)
     for sharing in subjects_with.values():
         people = {person_of[subject] for subject in sharing}
         if len(people) > 1:

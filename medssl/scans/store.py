@@ -187,6 +187,7 @@ def _prepared(record: ScanRecord, content_hash: str, voxels_path: Path, sidecar:
     return PreparedScan(
         record=record,
         content_hash=content_hash,
+        voxels_hash=sidecar.voxels_blake2b,
         store_path=voxels_path,
         shape=sidecar.shape,
         spacing_mm=sidecar.spacing_mm,

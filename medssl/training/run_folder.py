@@ -3,18 +3,27 @@
 import csv
 import fcntl
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from medssl.atomic import write_text
-from medssl.errors import DivergedError, InterruptedRunError, MedsslError, SkippedScansError, UsageError
+from medssl.errors import (
+    DivergedError,
+    InterruptedRunError,
+    MedsslError,
+    NoUsableScanError,
+    SkippedScansError,
+    UsageError,
+)
 from medssl.progress import Progress
 from medssl.scans.manifest import write_table
 
 INTERRUPTED_EXIT_CODE = 130
+LOCK = ".lock"
 
 
 class RunFolder:
@@ -72,6 +81,13 @@ class RunFolder:
             run.update_status(status="running", exit_code=None, error=None)
             try:
                 yield run
+            except (UsageError, NoUsableScanError) as error:
+                # A mistake in the command: the same folder must be free for the next try.
+                if resume:
+                    run.update_status(**_ending(error))
+                else:
+                    _clear(path)
+                raise
             except BaseException as error:
                 run.update_status(**_ending(error))
                 raise
@@ -92,7 +108,7 @@ class RunFolder:
     def log(self, message: str) -> None:
         """Add a line with the time of day to ``log.txt``."""
         if self.is_owner:
-            with self.log_file.open("a", encoding="utf-8") as file:
+            with self.log_file.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {message}\n")
 
     def read_metrics(self) -> list[dict[str, str]]:
@@ -110,12 +126,17 @@ class RunFolder:
 
 
 class LoggedProgress:
-    """A `Progress` that also writes what it is told to the run's ``log.txt``."""
+    """A `Progress` that also writes what it is told to the run's ``log.txt``.
+
+    Attributes:
+        warnings: What needed attention in this sitting.
+    """
 
     def __init__(self, progress: Progress, run: RunFolder) -> None:
         self._progress = progress
         self._run = run
         self.track = progress.track
+        self.warnings: list[str] = []
 
     def say(self, message: str) -> None:
         """Tell the user and the log one finished fact."""
@@ -123,9 +144,21 @@ class LoggedProgress:
         self._progress.say(message)
 
     def warn(self, message: str) -> None:
-        """Tell the user and the log one fact that may need attention."""
+        """Tell the user and the log one fact that may need attention, and keep it for the report."""
+        self.warnings.append(message)
         self._run.log(f"warning: {message}")
         self._progress.warn(message)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a new run wrote; hidden files may be someone else's, and stay with their folder."""
+    for entry in folder.iterdir():
+        if entry.is_dir() and not entry.name.startswith("."):
+            shutil.rmtree(entry)
+        elif not entry.name.startswith(".") or entry.name == LOCK:
+            entry.unlink()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def _check(run: RunFolder, *, resume: bool) -> None:
@@ -135,7 +168,8 @@ def _check(run: RunFolder, *, resume: bool) -> None:
         raise UsageError(f"{run.path} holds no run to resume: check the path, or leave out --resume.")
     if not resume and run.status.exists():
         raise UsageError(
-            f"{run.path} already holds a run: add --resume to go on with it, or choose another folder."
+            f"{run.path} already holds a run: go on with it by medssl pretrain --resume {run.path}, "
+            "or choose another folder."
         )
     if (
         not resume
@@ -152,7 +186,7 @@ def _locked(folder: Path) -> Iterator[None]:
     A record lock belongs to the process: unlike one made by ``flock``, it is not kept alive by worker
     processes that outlive a killed parent.
     """
-    with (folder / ".lock").open("w") as file:
+    with (folder / LOCK).open("w") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

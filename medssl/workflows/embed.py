@@ -16,6 +16,7 @@ from medssl.networks.encoder import Encoder
 from medssl.networks.weights import load_encoder
 from medssl.progress import Progress
 from medssl.scans.crop import Size, read_box
+from medssl.scans.manifest import write_skipped
 from medssl.scans.prepare import prepare_scans
 from medssl.scans.record import PreparedScan, SkippedScan
 from medssl.scans.store import ScanStore
@@ -84,9 +85,11 @@ def embed(
             rows.append(embed_scan(encoder, scan, crop_size=(x, y, z), device=place))
             advance(detail=scan.record.scan_id)
     skipped = [*candidates.skipped, *unreadable]
-    for left_out in skipped:
-        progress.warn(f"Skipped {left_out.path}: {left_out.reason}")
     _write_table(out, scans, np.stack(rows))
+    if skipped:
+        reasons = out.with_name(f"{out.stem}_skipped.csv")
+        write_skipped(reasons, skipped)
+        progress.warn(f"{len(skipped)} files were skipped; {reasons} gives each one's reason.")
     return EmbedOutcome(scans=len(scans), skipped=skipped)
 
 

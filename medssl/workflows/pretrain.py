@@ -114,7 +114,9 @@ def pretrain(
         if is_first():
             kept = run.best_checkpoint if run.best_checkpoint.exists() else run.last_checkpoint
             counters = load_model(kept, network.model)
-            write_results(run, network=network, cohort=cohort, cues=cues, counters=counters)
+            write_results(
+                run, network=network, cohort=cohort, cues=cues, counters=counters, warnings=told.warnings
+            )
     return PretrainOutcome(training=training, scans=len(cohort.scans), skipped=len(cohort.skipped))
 
 

@@ -1,6 +1,6 @@
 """What a finished run leaves behind: the encoder with its provenance, the report and the model card."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from medssl import __version__
@@ -22,6 +22,7 @@ def write_results(
     cohort: Cohort,
     cues: Mapping[str, CueReport],
     counters: Mapping[str, Any],
+    warnings: Sequence[str],
 ) -> None:
     """Write ``encoder.safetensors``, ``report.html`` and ``MODEL_CARD.md``.
 
@@ -31,6 +32,7 @@ def write_results(
         cohort: What it learned from.
         cues: How far trivial cues get on each task.
         counters: Of the checkpoint that the weights come from.
+        warnings: What needed attention while it ran.
     """
     provenance = describe_weights(network, cohort, step=counters["step"])
     metrics = metrics_at(run, step=counters["step"])
@@ -46,7 +48,7 @@ def write_results(
             path.stem.replace("_", ", scan "): path.read_bytes() for path in sorted(run.figures.glob("*.png"))
         },
         skipped=cohort.skipped,
-        notes=[],
+        notes=warnings,
     )
 
 

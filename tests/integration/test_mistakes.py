@@ -35,12 +35,14 @@ def test_empty_folder(medssl, tmp_path: Path) -> None:
     done = medssl("pretrain", tmp_path / "empty", "--out", tmp_path / "run", "--config", "test")
     assert done.returncode == 3
     assert str(tmp_path / "empty") in the_sentence(done)
+    assert not (tmp_path / "run").exists(), "the next try needs the name"
 
 
 def test_folder_that_does_not_exist(medssl, tmp_path: Path) -> None:
     done = medssl("pretrain", tmp_path / "nowhere", "--out", tmp_path / "run", "--config", "test")
     assert done.returncode == 2
     assert "nowhere" in the_sentence(done)
+    assert not (tmp_path / "run").exists()
 
 
 def test_run_folder_in_use(heads: Path, finished_run: Path, medssl) -> None:

@@ -17,6 +17,7 @@ def scans() -> list[PreparedScan]:
         return PreparedScan(
             record=ScanRecord(Path(f"{subject}-{index}.nii"), f"{subject}-{index}", subject),
             content_hash=f"{index:032x}",
+            voxels_hash=f"{index:032x}",
             store_path=Path(f"{index}.b2nd"),
             shape=(10, 20, 30),
             spacing_mm=(1.0, 1.0, 1.0),

@@ -14,6 +14,7 @@ def prepared(name, *, session_id=None):
     return PreparedScan(
         record=ScanRecord(Path(f"/scans/{name}.nii.gz"), name, f"sub-{name}", session_id),
         content_hash="0a1b",
+        voxels_hash="2c3d",
         store_path=Path("/store/k/0a1b.b2nd"),
         shape=(40, 50, 35),
         spacing_mm=(1.0, 1.0, 1.25),

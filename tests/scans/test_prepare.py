@@ -1,3 +1,4 @@
+import gzip
 import os
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -157,6 +158,13 @@ def test_the_same_content_twice_is_skipped_with_the_name_of_the_first(scans, sto
     copy.write_bytes(scans[0].record.path.read_bytes())
     prepared, skipped = run(checked(tmp_path / "in"), store)
     assert len(prepared) == 4
+    assert [(scan.path, scan.reason) for scan in skipped] == [(copy, "It has the same content as a.")]
+
+
+def test_a_copy_in_another_file_format_is_the_same_content(scans, store, tmp_path):
+    copy = tmp_path / "in" / "copy.nii"
+    copy.write_bytes(gzip.decompress(scans[0].record.path.read_bytes()))
+    _, skipped = run(checked(tmp_path / "in"), store)
     assert [(scan.path, scan.reason) for scan in skipped] == [(copy, "It has the same content as a.")]
 
 

@@ -43,6 +43,7 @@ def make_scans(count: int) -> list[PreparedScan]:
         PreparedScan(
             record=ScanRecord(Path(f"scan{number}.nii.gz"), f"scan{number}", f"subject{number}"),
             content_hash=f"{number:032x}",
+            voxels_hash=f"{number:032x}",
             store_path=Path(f"scan{number}.b2nd"),
             shape=(SCAN,) * 3,
             spacing_mm=(1.0,) * 3,

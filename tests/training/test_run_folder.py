@@ -32,7 +32,6 @@ def test_a_new_run_has_its_folders_and_ends_finished(tmp_path: Path) -> None:
         (InterruptedRunError("stopped"), "interrupted", 130),
         (KeyboardInterrupt(), "interrupted", 130),
         (DivergedError("nan"), "diverged", 5),
-        (NoUsableScanError("none"), "failed", 3),
         (SkippedScansError("two"), "finished", 4),
         (ZeroDivisionError(), "failed", 1),
     ],
@@ -47,11 +46,31 @@ def test_how_a_run_ended_is_recorded(
         assert run.read_status()["error"] is None
 
 
+@pytest.mark.parametrize("error", [NoUsableScanError("none"), UsageError("typo")])
+def test_a_mistake_leaves_the_folder_free_for_the_next_try(tmp_path: Path, error: Exception) -> None:
+    for folder in (tmp_path / "new", tmp_path / "with hidden files"):
+        if folder.name != "new":
+            folder.mkdir()
+            (folder / ".someone_elses").touch()
+        with pytest.raises(type(error)), RunFolder.open(folder, resume=False):
+            raise error
+    assert not (tmp_path / "new").exists()
+    assert [path.name for path in folder.iterdir()] == [".someone_elses"]
+
+
+def test_a_mistake_on_resume_leaves_the_run_as_it_is(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path / "run", resume=False) as run:
+        run.last_checkpoint.touch()
+    with pytest.raises(UsageError), RunFolder.open(tmp_path / "run", resume=True):
+        raise UsageError("other settings")
+    assert run.last_checkpoint.exists()
+
+
 def test_a_run_or_other_files_in_the_way_are_refused(tmp_path: Path) -> None:
     with RunFolder.open(tmp_path / "run", resume=False):
         pass
     with (
-        pytest.raises(UsageError, match="already holds a run: add --resume"),
+        pytest.raises(UsageError, match="already holds a run"),
         RunFolder.open(tmp_path / "run", resume=False),
     ):
         pass
