@@ -15,7 +15,7 @@ def demo(
         "medssl_demo"
     ),
     count: Annotated[int, typer.Option(min=4, help="Heads to simulate from the MNI152 template.")] = 24,
-    epochs: Annotated[int, typer.Option(min=1, help="Epochs to train.")] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs to train.")] = 12,
 ) -> None:
     """Simulate a small cohort of heads and pretrain on it, in a few minutes."""
     from medssl.workflows.demo import run_demo  # torch and monai take seconds

@@ -79,7 +79,7 @@ def resume_state(path: Path, state: TrainingState, *, config: PretrainConfig) ->
         ConfigError: If a setting differs that cannot change within a run; the message names it.
     """
     payload = read_checkpoint(path)
-    _check_config(payload["config"], config.model_dump(mode="json"))
+    check_same_run(PretrainConfig.model_validate(payload["config"]), config)
     _check_architecture(path, payload["architecture"], state.model)
     try:
         state.load_state_dict(payload)
@@ -118,20 +118,26 @@ def load_model(path: Path, model: "PretextModel") -> dict[str, Any]:
     return dict(payload["counters"])
 
 
+def check_same_run(before: PretrainConfig, now: PretrainConfig) -> None:
+    """Refuse settings that cannot change within a run.
+
+    Raises:
+        ConfigError: The message names what differs.
+    """
+    saved, current = before.model_dump(mode="json"), now.model_dump(mode="json")
+    changes = _changes(saved, current, ignoring=FREE_FIELDS)
+    if changes:
+        raise ConfigError(
+            f"This run cannot go on with other settings ({changes}): "
+            "resume it with its own, or start a new run."
+        )
+
+
 def _check_architecture(path: Path, saved: Mapping[str, Any], model: "PretextModel") -> None:
     if dict(saved) != dict(model.encoder.architecture):
         raise CheckpointError(
             f"{path} holds another network ({_changes(saved, model.encoder.architecture)}): "
             "resume with the run's own config, or start a new run."
-        )
-
-
-def _check_config(saved: Mapping[str, Any], current: Mapping[str, Any]) -> None:
-    changes = _changes(saved, current, ignoring=FREE_FIELDS)
-    if changes:
-        raise ConfigError(
-            f"This run cannot go on with other settings ({changes}): resume it with its own, or start a new "
-            "run."
         )
 
 

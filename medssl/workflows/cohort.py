@@ -1,5 +1,6 @@
 """The scans of one run: found, checked, prepared and split, and the records of that in the run folder."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -118,6 +119,12 @@ def _none_usable(source: Path, skipped: Sequence[SkippedScan]) -> str:
         f"None of the {len(skipped)} files in {source} that look like scans can be used; "
         f"the first, {example.path.name}: {example.reason}"
     )
+
+
+def tell_skipped(skipped: Sequence[SkippedScan], *, table: Path) -> str:
+    """Return a sentence with the number of skipped files, the commonest reason and where the rest stand."""
+    reason, count = Counter(scan.reason for scan in skipped).most_common(1)[0]
+    return f'{len(skipped)} files were skipped, {count} of them because "{reason}" {table} tells of each.'
 
 
 def write_cohort(run: RunFolder, cohort: Cohort) -> None:

@@ -21,7 +21,7 @@ from medssl.scans.prepare import prepare_scans
 from medssl.scans.record import PreparedScan, SkippedScan
 from medssl.scans.store import ScanStore
 from medssl.training.devices import choose_device
-from medssl.workflows.cohort import find_candidates
+from medssl.workflows.cohort import find_candidates, tell_skipped
 from medssl.workflows.pretrain import default_store
 
 CROPS_AT_ONCE = 8
@@ -89,7 +89,7 @@ def embed(
     if skipped:
         reasons = out.with_name(f"{out.stem}_skipped.csv")
         write_skipped(reasons, skipped)
-        progress.warn(f"{len(skipped)} files were skipped; {reasons} gives each one's reason.")
+        progress.warn(tell_skipped(skipped, table=reasons))
     return EmbedOutcome(scans=len(scans), skipped=skipped)
 
 

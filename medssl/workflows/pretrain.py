@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from medssl.atomic import write_text
-from medssl.config.load import dump_yaml
+from medssl.config.load import dump_yaml, load_config
 from medssl.config.schema import PretrainConfig
 from medssl.evaluate.health import embedding_health
 from medssl.pretext.task import CueReport, Sample
 from medssl.progress import Progress, SilentProgress
 from medssl.scans.record import PreparedScan
 from medssl.scans.store import ScanStore
-from medssl.training.checkpoint import load_model
+from medssl.training.checkpoint import check_same_run, load_model
 from medssl.training.devices import choose_device
 from medssl.training.distributed import from_first, is_first, launched_processes, process_group
 from medssl.training.environment import describe_environment
@@ -25,7 +25,14 @@ from medssl.training.pretraining import TrainingResult, train
 from medssl.training.run_folder import LoggedProgress, RunFolder
 from medssl.training.settings import StepSettings
 from medssl.training.stream import CropStream
-from medssl.workflows.cohort import Cohort, find_candidates, prepare_cohort, read_cohort, write_cohort
+from medssl.workflows.cohort import (
+    Cohort,
+    find_candidates,
+    prepare_cohort,
+    read_cohort,
+    tell_skipped,
+    write_cohort,
+)
 from medssl.workflows.results import write_results
 from medssl.workflows.setup import PICTURE_SCANS, Network, build_network, draw_samples, open_stream
 
@@ -141,6 +148,8 @@ def _record_start(
         run.update_status(
             source=str(source.absolute()), store=str((store or default_store(run.path)).absolute())
         )
+    if resume and run.config.exists():
+        check_same_run(load_config(run.config), config)  # before its own settings are overwritten
     write_text(run.config, dump_yaml(config))
     commands = run.command.read_text(encoding="utf-8") if run.command.exists() else ""
     write_text(run.command, f"{commands}{shlex.join(command)}\n")
@@ -165,7 +174,7 @@ def _gather_cohort(run: RunFolder, *, config: PretrainConfig, progress: Progress
     )
     write_cohort(run, cohort)
     if cohort.skipped:
-        progress.warn(f"{len(cohort.skipped)} files were skipped; {run.skipped} gives each one's reason.")
+        progress.warn(tell_skipped(cohort.skipped, table=run.skipped))
     return cohort
 
 

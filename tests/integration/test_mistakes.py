@@ -83,6 +83,15 @@ def test_second_run_on_one_folder_at_once(
     assert first.wait(timeout=200) == 0
 
 
+def test_resume_with_other_settings_changes_nothing(finished_run: Path, medssl) -> None:
+    before = (finished_run / "config.yaml").read_text()
+    done = medssl("pretrain", "--resume", finished_run, "--set", "tasks.rotation.weight=3")
+    assert done.returncode == 2
+    assert "tasks.rotation.weight" in the_sentence(done)
+    assert (finished_run / "config.yaml").read_text() == before
+    assert medssl("pretrain", "--resume", finished_run).returncode == 0
+
+
 @pytest.mark.parametrize("content", ["truncated", "text", "other"])
 def test_checkpoint_that_is_not_one(content: str, finished_run: Path, medssl, tmp_path: Path) -> None:
     run = tmp_path / "run"

@@ -51,12 +51,13 @@ class Told(SilentProgress):
         yield advance
 
 
-def kill_at(step: int) -> Told:
-    def kill(done: int) -> None:
-        if done == step:
-            raise Killed
+def kill_if(is_time: bool) -> None:
+    if is_time:
+        raise Killed
 
-    return Told(kill)
+
+def kill_at(step: int) -> Told:
+    return Told(lambda done: kill_if(done == step))
 
 
 def rows(folder: Path, *, without: tuple[str, ...] = TIMES) -> list[dict[str, str]]:
@@ -83,7 +84,7 @@ def test_a_run_killed_again_and_again_ends_in_the_same_weights(
     )
     tiny_run(config)
     has_begun = False
-    for step in (2, 3, 4, 7, 12):  # within an epoch, at its end before validation, and in the last step
+    for step in (2, 3, 4, 7, 12):  # within an epoch, at its end, and in the last step
         with pytest.raises(Killed):
             other_run(config, resume=has_begun, progress=kill_at(step))
         has_begun = True
@@ -95,6 +96,32 @@ def test_a_run_killed_again_and_again_ends_in_the_same_weights(
     for run, model in zip((tiny_run, other_run), kept, strict=True):
         load_model(run.folder / "checkpoints" / "best.pt", model)
     assert_equal_weights(kept[0].state_dict(), kept[1].state_dict())
+
+
+@pytest.mark.parametrize("where", ["in validation", "between the row and the checkpoint"])
+def test_a_run_killed_at_the_end_of_an_epoch_does_that_end_again(
+    tiny_run: Any, other_run: Any, standins: SimpleNamespace, where: str
+) -> None:
+    config = standins.make_config(training={"checkpoint_every_s": 0})
+    tiny_run(config)
+    epoch = 0
+
+    def health(embeddings: Tensor) -> dict[str, float]:
+        nonlocal epoch
+        epoch += 1
+        if epoch == 2 and where == "in validation":
+            raise Killed
+        result: dict[str, float] = standins.embedding_health(embeddings)
+        return result
+
+    told = Told()
+    if where != "in validation":
+        told.say = lambda message: kill_if("epoch 2/3" in message)  # type: ignore[method-assign]
+    with pytest.raises(Killed):
+        other_run(config, health=health, progress=told)
+    other_run(config, resume=True)
+    assert rows(other_run.folder) == rows(tiny_run.folder)
+    assert_equal_weights(other_run.weights(), tiny_run.weights())
 
 
 def test_weights_depend_on_the_seed_and_not_on_threads(

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections import Counter
 from itertools import islice
 from types import SimpleNamespace
@@ -118,13 +119,31 @@ def test_an_error_in_a_transform_names_the_scan(standins: SimpleNamespace) -> No
     assert caught.value.__notes__ == ["while transforming a crop of scan0"]
 
 
-def test_closing_ends_the_threads(standins: SimpleNamespace) -> None:
-    stream = standins.make_stream(standins.make_scans(4), threads=3)
-    batches = stream.batches(0)
+def test_threads_do_not_share_a_transforms_random_state(standins: SimpleNamespace) -> None:
+    class Slow(standins.FlipTransform):
+        def __call__(self, data: dict) -> dict:
+            time.sleep(0.005)
+            return super().__call__(data)
+
+    scans = standins.make_scans(5)
+    alone = take(standins.make_stream(scans, threads=1), 0, 4)
+    assert_same(take(standins.make_stream(scans, threads=4, transform=Slow()), 0, 4), alone)
+
+
+def test_closing_ends_the_threads_and_begins_no_further_crop(standins: SimpleNamespace) -> None:
+    begun: list[str] = []
+
+    def slow(scan: Any, *, rng: np.random.Generator) -> SimpleNamespace:
+        begun.append(scan.record.scan_id)
+        time.sleep(0.02)
+        return standins.read_window(scan, rng=rng, broken=set())
+
+    batches = standins.make_stream(standins.make_scans(4), threads=3, read_window=slow).batches(0)
     next(batches)
     assert any(thread.name.startswith("crop") for thread in threading.enumerate())
     batches.close()
     assert not any(thread.name.startswith(("crop", "collate")) for thread in threading.enumerate())
+    assert len(begun) < 12
 
 
 def test_crops_are_made_ahead_but_not_without_bound(standins: SimpleNamespace) -> None:
@@ -139,8 +158,8 @@ def test_crops_are_made_ahead_but_not_without_bound(standins: SimpleNamespace) -
     for _ in range(200):
         if len(made) == 12:
             break
-        threading.Event().wait(0.01)
-    threading.Event().wait(0.05)
+        time.sleep(0.01)
+    time.sleep(0.05)
     batches.close()
     assert len(made) == 12  # the batch in hand and two ahead
 
