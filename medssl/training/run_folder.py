@@ -82,8 +82,8 @@ class RunFolder:
             try:
                 yield run
             except (UsageError, NoUsableScanError) as error:
-                # A mistake in the command: the same folder must be free for the next try.
-                if resume:
+                # A mistake in the command frees the folder for the next try; what was trained is never lost.
+                if resume or run.last_checkpoint.exists():
                     run.update_status(**_ending(error))
                 else:
                     _clear(path)

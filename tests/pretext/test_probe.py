@@ -39,6 +39,11 @@ def test_nothing_to_fit_or_to_score_gives_nan():
     assert np.isnan(linear_probe(empty, empty, x, y))
 
 
+def test_a_class_for_nearly_each_sample_is_no_reason_to_warn(rng):
+    x, y = rng.normal(size=(30, 5)), np.arange(30) % 24
+    assert 0 <= linear_probe(x, y, x, y) <= 1
+
+
 def test_a_probe_that_does_not_converge_stays_silent(rng, monkeypatch):
     monkeypatch.setattr("medssl.pretext.probe.MAX_ITERATIONS", 1)
     x, y = rng.normal(size=(100, 20)), rng.integers(5, size=100)

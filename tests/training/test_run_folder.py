@@ -58,6 +58,17 @@ def test_a_mistake_leaves_the_folder_free_for_the_next_try(tmp_path: Path, error
     assert [path.name for path in folder.iterdir()] == [".someone_elses"]
 
 
+def test_what_was_trained_outlives_a_store_that_vanishes(tmp_path: Path) -> None:
+    def train(run: RunFolder) -> None:
+        run.last_checkpoint.write_text("hours of work")
+        raise NoUsableScanError("none can be read any more")
+
+    with pytest.raises(NoUsableScanError), RunFolder.open(tmp_path / "run", resume=False) as run:
+        train(run)
+    assert run.last_checkpoint.read_text() == "hours of work"
+    assert (run.read_status()["status"], run.read_status()["exit_code"]) == ("failed", 3)
+
+
 def test_a_mistake_on_resume_leaves_the_run_as_it_is(tmp_path: Path) -> None:
     with RunFolder.open(tmp_path / "run", resume=False) as run:
         run.last_checkpoint.touch()
