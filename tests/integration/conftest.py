@@ -45,7 +45,7 @@ def medssl(command_environment: dict[str, str]) -> RunCommand:
         if prefix:
             command = [*prefix, "-m", "medssl", *words]
             return subprocess.run(
-                command, capture_output=True, text=True, env=command_environment, timeout=240, check=False
+                command, capture_output=True, text=True, env=command_environment, timeout=800, check=False
             )
         out, err = io.StringIO(), io.StringIO()
         with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ending:

@@ -80,7 +80,7 @@ def test_second_run_on_one_folder_at_once(
         first.send_signal(18)  # SIGCONT
     assert second.returncode == 2
     assert "using" in the_sentence(second)
-    assert first.wait(timeout=200) == 0
+    assert first.wait(timeout=400) == 0
 
 
 def test_resume_with_other_settings_changes_nothing(finished_run: Path, medssl) -> None:

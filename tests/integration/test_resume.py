@@ -114,7 +114,7 @@ def test_interrupted_run_saves_and_says_how_to_go_on(
     process = start(heads, store, run, command_environment)
     wait_for_saves(2, run, process)
     process.send_signal(number)
-    _, told = process.communicate(timeout=120)
+    _, told = process.communicate(timeout=400)
     assert process.returncode == 130, told
     assert f"medssl pretrain --resume {run}" in told
     resumed = medssl("pretrain", "--resume", run)
