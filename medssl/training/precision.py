@@ -1,6 +1,5 @@
 """Finding the fastest settings by timing a few real steps."""
 
-import copy
 import math
 import statistics
 import time
@@ -14,10 +13,8 @@ from torch import Tensor
 
 from medssl.config.schema import OptimiserConfig, SpeedConfig
 from medssl.errors import MedsslError
-from medssl.training.schedule import set_learning_rate
+from medssl.training.bench import StepBench
 from medssl.training.settings import StepSettings
-from medssl.training.state import TrainingState, build_optimiser
-from medssl.training.step import optimise
 
 if TYPE_CHECKING:
     from medssl.pretext.mixture import PretextMixture, PretextModel
@@ -109,7 +106,7 @@ def choose_step_settings(
         return candidates[0], []
     deadline = time.perf_counter() + BUDGET_S
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        bench = _Bench(model, batch, mixture=mixture, optimiser=optimiser)
+        bench = StepBench(model, batch, mixture=mixture, optimiser=optimiser)
         trials = time_candidates(candidates, bench, deadline=deadline)
         best = fastest(trials)
         if tries_compile and WORTH_COMPILING_S < best.step_s * total_steps < math.inf:
@@ -131,7 +128,7 @@ def time_step(
 
     Arguments as of `choose_step_settings`.
     """
-    bench = _Bench(model, batch, mixture=mixture, optimiser=optimiser)
+    bench = StepBench(model, batch, mixture=mixture, optimiser=optimiser)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         (trial,) = time_candidates(list_candidates(speed, device)[:1], bench, deadline=math.inf)
     return trial.step_s
@@ -206,42 +203,3 @@ def _time_once(trial: Trial, bench: Callable[[StepSettings], tuple[float, float]
         trial.warm_up_s = seconds
     else:
         trial.steps_s.append(seconds)
-
-
-class _Bench:
-    """Takes steps on a copy of a network, with a learning rate of zero so that each is the same work."""
-
-    def __init__(
-        self,
-        model: "PretextModel",
-        batch: dict[str, Tensor],
-        *,
-        mixture: "PretextMixture",
-        optimiser: OptimiserConfig,
-    ) -> None:
-        self._model = copy.deepcopy(model).train()
-        self._batch = batch
-        self._mixture = mixture
-        self._config = optimiser
-        self._placed: StepSettings | None = None
-
-    def __call__(self, settings: StepSettings) -> tuple[float, float]:
-        """Return the loss of a step and the seconds it took."""
-        if settings != self._placed:
-            settings.place(self._model)
-            self._placed = settings
-        state = TrainingState(
-            model=self._model,
-            replica=self._model,
-            ema=None,
-            optimiser=build_optimiser(self._model, self._config),
-            scaler=settings.scaler(),
-            settings=settings,
-        )
-        set_learning_rate(state.optimiser, 0.0)
-        batch = settings.move(self._batch)
-        start = time.perf_counter()
-        result = optimise(state, batch, mixture=self._mixture, config=self._config)
-        if settings.is_cuda:
-            torch.cuda.synchronize(settings.device)
-        return result.loss, time.perf_counter() - start

@@ -23,7 +23,7 @@ from medssl.training.environment import describe_environment
 from medssl.training.precision import choose_step_settings
 from medssl.training.pretraining import TrainingResult, train
 from medssl.training.run_folder import LoggedProgress, RunFolder
-from medssl.training.settings import StepSettings
+from medssl.training.settings import StepSettings, recorded_settings
 from medssl.training.stream import CropStream
 from medssl.workflows.cohort import (
     Cohort,
@@ -224,17 +224,20 @@ def _probe_cues(
 
 def _settle_step(run: RunFolder, network: Network, stream: CropStream, *, progress: Progress) -> StepSettings:
     """Return how steps are computed: as the run did so far, or the fastest that the config leaves open."""
-    if recorded := run.read_status().get("step_settings"):
-        return StepSettings(**recorded)
+    speed = network.config.speed
+    device = choose_device(speed.device)
+    record = run.read_status().get("step_settings")
+    if recorded := recorded_settings(record, speed=speed, device=device):
+        return recorded
     with closing(stream.batches(0)) as batches:
         batch = next(batches)
     settings, trials = choose_step_settings(
         network.model,
         batch,
         mixture=network.mixture,
-        speed=network.config.speed,
+        speed=speed,
         optimiser=network.config.optimiser,
-        device=choose_device(network.config.speed.device),
+        device=device,
         total_steps=stream.steps_per_epoch * network.config.training.epochs,
     )
     run.update_status(step_settings=settings.as_dict(), timed_step_settings=trials)
