@@ -26,7 +26,7 @@ from medssl.workflows.setup import Network, build_network
 
 BYTES_A_VOXEL = 2
 PREPARING_VOXELS_A_S = 4e6
-"""Source voxels one core prepares in a second, measured on gzipped 1 mm heads; good to a factor of two."""
+"""Source voxels one core prepares in a second: a quarter of its rate on cached heads, to allow for disks."""
 
 GIB = 2**30
 
