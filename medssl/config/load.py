@@ -12,16 +12,25 @@ from pydantic_core import ErrorDetails
 from medssl.config import plain_yaml
 from medssl.config.expected import SettingsTree, describe
 from medssl.config.presets import preset_names, preset_text, suggest_preset
-from medssl.config.schema import PretrainConfig, Section
+from medssl.config.schema import PretrainConfig, RunConfig, Section
 from medssl.errors import ConfigError
 
 SectionT = TypeVar("SectionT", bound=Section)
+ConfigT = TypeVar("ConfigT", bound=RunConfig)
 
 
 def load_config(source: str | Path | None, overrides: Sequence[str] = ()) -> PretrainConfig:
+    """Read the config of a pretraining run, see `load_run_config`."""
+    return load_run_config(PretrainConfig, source, overrides)
+
+
+def load_run_config(
+    kind: type[ConfigT], source: str | Path | None, overrides: Sequence[str] = ()
+) -> ConfigT:
     """Read a config and apply overrides to it.
 
     Args:
+        kind: What is configured: `PretrainConfig` or `FinetuneConfig`.
         source: Name of a preset, path of a YAML file, or None for the schema's defaults. A preset wins over
             a file of the same name; ``./laptop`` is always a file.
         overrides: Assignments such as ``training.epochs=20``, applied in order, so that later ones win. The
@@ -31,14 +40,15 @@ def load_config(source: str | Path | None, overrides: Sequence[str] = ()) -> Pre
         ConfigError: The file, a field or a value does not fit; the message is one sentence that names it.
     """
     values = {} if source is None else _read(source)
-    config = validate_section(PretrainConfig, values, where=str(source))
+    config = validate_section(kind, values, where=str(source))
     if not overrides:
         return config
     # Without this, `tasks.rotation.weight=2` on a config that names no tasks would switch the others off.
-    values.setdefault("tasks", config.model_dump()["tasks"])
+    if isinstance(config, PretrainConfig):
+        values.setdefault("tasks", config.model_dump()["tasks"])
     for override in overrides:
         _apply(override, values)
-    return validate_section(PretrainConfig, values, where="command line")
+    return validate_section(kind, values, where="command line")
 
 
 def validate_section(model: type[SectionT], values: Mapping[str, Any], *, where: str) -> SectionT:
@@ -59,7 +69,7 @@ def validate_section(model: type[SectionT], values: Mapping[str, Any], *, where:
         raise ConfigError(f"{where}: {problem}") from error
 
 
-def dump_yaml(config: PretrainConfig) -> str:
+def dump_yaml(config: RunConfig) -> str:
     """Return every field of ``config`` as YAML that `load_config` reads back to an equal config."""
     return plain_yaml.dump(config.model_dump(mode="json"))
 

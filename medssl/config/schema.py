@@ -1,4 +1,4 @@
-"""What a pretraining run can be told, with every default and its reason."""
+"""What a run can be told, with every default and its reason."""
 
 from typing import Annotated, Any, Literal
 
@@ -112,14 +112,12 @@ class SpeedConfig(Section):
 
 
 class TrainingConfig(Section):
-    """How long, how large, how often, and what to watch."""
+    """How long, how large, how often, and what to watch: what every kind of run has."""
 
     epochs: PositiveInt = 100
-    crops_per_scan: PositiveInt = Field(4, description="Crops drawn from each scan in one epoch.")
     batch_size: PositiveInt = Field(8, description="Crops in one optimiser step over all processes.")
     seed: NonNegativeInt = 0
     validate_every_epochs: PositiveInt = 1
-    val_crops_per_scan: PositiveInt = Field(2, description="Fixed crops drawn from each validation scan.")
     checkpoint_every_s: NonNegativeFloat = Field(
         120.0,
         description="Seconds between saves inside an epoch, each of which ends with one as well; "
@@ -133,16 +131,20 @@ class TrainingConfig(Section):
     on_nan: Literal["stop", "skip"] = Field(
         "stop", description="What a NaN or infinite loss does: end the run, or leave out that step."
     )
+
+
+class PretrainTrainingConfig(TrainingConfig):
+    """Training on unlabelled scans: an epoch takes so many crops from each of them."""
+
+    crops_per_scan: PositiveInt = Field(4, description="Crops drawn from each scan in one epoch.")
+    val_crops_per_scan: PositiveInt = Field(2, description="Fixed crops drawn from each validation scan.")
     shuffle_targets: bool = Field(
         False, description="A control: each crop gets another crop's target, so nothing can be learned."
     )
 
 
-class PretrainConfig(Section):
-    """Everything a pretraining run depends on, apart from the folder of scans and the seedless machine.
-
-    `tasks` maps a task's name to its settings; each task checks its own (see `medssl.pretext`).
-    """
+class RunConfig(Section):
+    """What every kind of run has."""
 
     data: DataConfig = DataConfig()
     crop_size: Size3D | Auto = Field(
@@ -151,7 +153,6 @@ class PretrainConfig(Section):
     )
     max_crop_voxels: PositiveInt = Field(64**3, description="Largest crop that auto may choose.")
     encoder: EncoderConfig = EncoderConfig()
-    tasks: dict[str, dict[str, Any]] = {"rotation": {}, "inpainting": {}, "position": {}}
     augmentation: AugmentationConfig = AugmentationConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     training: TrainingConfig = TrainingConfig()
@@ -162,9 +163,108 @@ class PretrainConfig(Section):
     def _cube_from_one_number(cls, value: Any) -> Any:
         return (value,) * 3 if isinstance(value, int) and not isinstance(value, bool) else value
 
+
+class PretrainConfig(RunConfig):
+    """Everything a pretraining run depends on, apart from the folder of scans and the seedless machine.
+
+    `tasks` maps a task's name to its settings; each task checks its own (see `medssl.pretext`).
+    """
+
+    tasks: dict[str, dict[str, Any]] = {"rotation": {}, "inpainting": {}, "position": {}}
+    training: PretrainTrainingConfig = PretrainTrainingConfig()
+
     @field_validator("tasks", mode="before")
     @classmethod
     def _empty_settings_are_defaults(cls, value: Any) -> Any:
         if isinstance(value, dict):
             return {name: {} if settings is None else settings for name, settings in value.items()}
         return value
+
+
+class TransferConfig(Section):
+    """What becomes of the pretrained encoder."""
+
+    mode: Literal["full", "frozen", "linear_probe", "from_scratch"] = Field(
+        "full",
+        description="full trains everything; frozen the decoder or head alone; linear_probe one linear layer "
+        "on the frozen features; from_scratch everything from random weights.",
+    )
+    freeze_fraction: Fraction = Field(
+        0.0, description="Share of the steps at the start in which the encoder is frozen."
+    )
+    encoder_rate: Annotated[float, Field(gt=0, le=10)] = Field(
+        1.0, description="Learning rate of a pretrained encoder's coarsest level as a multiple of the head's."
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="Factor of the learning rate from each level of a pretrained encoder to the finer."
+    )
+    carry_decoder: bool = Field(
+        True, description="Begin with the decoder that rebuilt hidden voxels, where pretraining trained one."
+    )
+
+
+class SpatialConfig(Section):
+    """Random changes of geometry, made alike to image and label."""
+
+    probability: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.7, description="Share of the crops that are turned and scaled."
+    )
+    rotate_degrees: Annotated[float, Field(ge=0, le=180)] = Field(
+        20.0, description="Largest turn about each axis; only in the finest plane where slices are thick."
+    )
+    scale: Fraction = Field(0.2, description="Factor drawn from [1 - scale, 1 + scale].")
+    flip_axes: tuple[Literal["x", "y", "z"], ...] | Auto = Field(
+        "auto",
+        description="Axes flipped half of the time; auto is x, left-right, unless a class is named after a "
+        "side.",
+    )
+
+
+class FinetuneTrainingConfig(TrainingConfig):
+    """Training on labelled scans: an epoch is a number of steps, however few scans there are."""
+
+    epochs: PositiveInt = 20
+    batch_size: PositiveInt = Field(2, description="Crops in one optimiser step.")
+    steps_per_epoch: PositiveInt = Field(25, description="Optimiser steps in an epoch.")
+    foreground_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="Share of the crops placed around a labelled voxel, its class drawn uniformly."
+    )
+    checkpoint_every_s: NonNegativeFloat = 300.0
+
+
+class FinetuneDataConfig(Section):
+    """Which labelled scans are used; how they are prepared is the encoder's to say."""
+
+    label_column: str = Field(
+        "label", description="Column of a table that names the label map, for segmentation."
+    )
+    targets: tuple[str, ...] = Field(
+        ("label",),
+        description="What to tell apart, for classification: a column of the table, or a comparison such as "
+        "texture<5.",
+    )
+    covariates: tuple[str, ...] = Field(
+        (), description="Columns of numbers, such as age, given to the classifier beside the scan."
+    )
+    labels: PositiveInt | None = Field(
+        None, description="How many labelled cases to learn from; null for all that are not test cases."
+    )
+    val_fraction: Fraction = Field(
+        0.2,
+        description="Share of their subjects held out to choose the best epoch by; with 0 the last is kept.",
+    )
+    folds: PositiveInt = Field(1, description="Models to train, each with other subjects held out.")
+
+
+class FinetuneConfig(RunConfig):
+    """Everything a fine-tuning run depends on, apart from the labelled scans and the pretrained encoder.
+
+    ``data``, ``crop_size`` and ``encoder`` are those of the pretrained encoder; what is set for them counts
+    from scratch, and a ``crop_size`` in both cases.
+    """
+
+    goal: Literal["segmentation", "classification"] = "segmentation"
+    cases: FinetuneDataConfig = FinetuneDataConfig()
+    transfer: TransferConfig = TransferConfig()
+    spatial: SpatialConfig = SpatialConfig()
+    training: FinetuneTrainingConfig = FinetuneTrainingConfig()

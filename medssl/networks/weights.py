@@ -64,13 +64,17 @@ def save_encoder(path: Path, encoder: Encoder, *, provenance: Mapping[str, Any])
         encoder: What to write; ``encoder.architecture`` goes into the provenance.
         provenance: What JSON can hold, such as spacing, intensity recipe, crop size, tasks and versions.
     """
+    save_weights(path, encoder, provenance={**provenance, "architecture": encoder.architecture})
+
+
+def save_weights(path: Path, module: nn.Module, *, provenance: Mapping[str, Any]) -> None:
+    """Write any network as safetensors, whole or not at all, with what `read_provenance` is to return."""
     tensors = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in encoder.state_dict().items()
+        for name, tensor in module.state_dict().items()
     }
-    described = {**provenance, "architecture": encoder.architecture}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(described)})
+        save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(provenance)})
 
 
 def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from medssl.errors import ConfigError
 from medssl.networks.encoder import Encoder
+from medssl.networks.model import Model
 from medssl.pretext.crop import CropOrPadd
 from medssl.pretext.task import Batch, Prediction, PretextTask, Sample
 
@@ -95,7 +96,7 @@ class PretextMixture:
         return {key: value.roll(1, dims=0) if key in targets else value for key, value in batch.items()}
 
 
-class PretextModel(nn.Module):
+class PretextModel(Model):
     """An encoder and the heads of all tasks.
 
     Attributes:

@@ -17,7 +17,7 @@ from medssl.scans.layouts import (
 from medssl.scans.read import IMAGE_SUFFIXES, UNREAD_FORMATS, image_suffix, unread_reason
 from medssl.scans.record import Found, ScanRecord, SkippedScan
 from medssl.scans.subjects import bids_session, bids_subject, name_at_level, naming_level
-from medssl.scans.table import TABLE_SUFFIXES, read_scan_table
+from medssl.scans.table import TABLE_SUFFIXES, TableRow, read_scan_table
 from medssl.scans.walk import walk_files
 
 
@@ -43,7 +43,8 @@ def find_scans(source: Path) -> Found:
     if source.is_dir():
         found = _find_in_folder(source)
     elif source.suffix.lower() in TABLE_SUFFIXES:
-        found = _find_in_table(source)
+        listed, notes = find_in_table(source)
+        found = Found("CSV", tuple(record for record, _ in listed), (), notes)
     else:
         found = _find_file(source)
     if not found.scans and not found.skipped:
@@ -63,15 +64,20 @@ def _find_in_folder(root: Path) -> Found:
             skipped.append(SkippedScan(root / file, reason))
         else:
             images.append(file)
-    records, notes = _records(root, images, is_nnunet=layout.name == NNUNET)
+    records, notes = name_scans(root, images, is_nnunet=layout.name == NNUNET)
     return Found(layout.name, records, tuple(skipped), (*layout.notes, *notes))
 
 
-def _find_in_table(table: Path) -> Found:
+def find_in_table(table: Path) -> tuple[list[tuple[ScanRecord, TableRow]], tuple[str, ...]]:
+    """Return what a table lists, each scan with the row that names it; and notes.
+
+    Raises:
+        UsageError: If the table cannot be read, or has no column ``image``.
+    """
     rows, table_notes = read_scan_table(table)
     names = [_name_below(table.parent, row.path) for row in rows]
-    records, notes = _records(table.parent, names, is_nnunet=False)
-    scans = tuple(
+    records, notes = name_scans(table.parent, names, is_nnunet=False)
+    scans = [
         replace(
             record,
             path=row.path,
@@ -80,9 +86,9 @@ def _find_in_table(table: Path) -> Found:
             split=row.split,
         )
         for record, row in zip(records, rows, strict=True)
-    )
+    ]
     has_subjects = all(row.subject_id for row in rows)
-    return Found("CSV", scans, (), table_notes if has_subjects else (*table_notes, *notes))
+    return list(zip(scans, rows, strict=True)), table_notes if has_subjects else (*table_notes, *notes)
 
 
 def _find_file(path: Path) -> Found:
@@ -91,7 +97,7 @@ def _find_file(path: Path) -> Found:
         return Found("file", (), ())
     if suffix in UNREAD_FORMATS:
         return Found("file", (), (SkippedScan(path, unread_reason(suffix)),))
-    records, _ = _records(path.parent, [path.name], is_nnunet=False)
+    records, _ = name_scans(path.parent, [path.name], is_nnunet=False)
     return Found("file", records, ())
 
 
@@ -100,10 +106,16 @@ def _format_reason(file: str) -> str | None:
     return unread_reason(suffix) if suffix in UNREAD_FORMATS else None
 
 
-def _records(
+def name_scans(
     root: Path, files: Sequence[str], *, is_nnunet: bool
 ) -> tuple[tuple[ScanRecord, ...], tuple[str, ...]]:
-    """Name scan and subject of each file, given relative to ``root``; and tell what that rests on."""
+    """Name scan and subject of each file, and tell what that rests on.
+
+    Args:
+        root: Where ids and subjects begin.
+        files: Image files, relative to ``root``.
+        is_nnunet: Whether their names end in a channel number, which names no one.
+    """
     stems = [case_name(without_suffix(file)) if is_nnunet else without_suffix(file) for file in files]
     nameless = [stem for stem in stems if bids_subject(stem) is None]
     level = 0 if is_nnunet else naming_level(nameless)

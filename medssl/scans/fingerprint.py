@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from medssl.scans.record import PreparedScan
+from medssl.scans.record import Prepared
 
 
-def data_fingerprint(scans: Sequence[PreparedScan]) -> dict[str, Any]:
+def data_fingerprint(scans: Sequence[Prepared]) -> dict[str, Any]:
     """Summarise scans so that others can tell whether they hold the same data.
 
     Args:
-        scans: At least one prepared scan.
+        scans: At least one prepared scan or case; of a case the first channel counts.
 
     Returns:
         JSON-ready: ``scans`` and ``subjects`` counted; ``content``, a BLAKE2b hash over the sorted content

@@ -1,6 +1,8 @@
 """Where the voxels of a stored image lie in the body, and whether that can be trusted."""
 
+from itertools import product
 from math import prod
+from typing import TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -9,6 +11,8 @@ from numpy.typing import NDArray
 from medssl.errors import ScanError
 from medssl.scans.record import ScanHeader
 from medssl.scans.stored import StoredImage
+
+T = TypeVar("T", bound=np.generic)
 
 MAX_VOXELS = 2**31
 """Largest scan that is read: 8 GiB of float32, more than any clinical scanner writes."""
@@ -21,6 +25,9 @@ MAX_SHEAR_DEGREES = 1.0
 
 SPACING_RANGE_MM = (0.001, 100.0)
 """From micro-CT to a coarse localiser; beyond it the header is wrong."""
+
+MAX_MISALIGNMENT_VOXELS = 0.1
+"""Largest distance of voxels that count as the same place: above rounding in headers, below any shift."""
 
 
 def describe(image: StoredImage) -> ScanHeader:
@@ -50,9 +57,7 @@ def along_ras(header: ScanHeader) -> tuple[tuple[int, ...], tuple[float, ...]]:
     )
 
 
-def to_ras(
-    voxels: NDArray[np.float32], affine: NDArray[np.float64]
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def to_ras(voxels: NDArray[T], affine: NDArray[np.float64]) -> tuple[NDArray[T], NDArray[np.float64]]:
     """Flip and swap axes, without interpolation, to the order closest to +R, +A, +S.
 
     Args:
@@ -65,6 +70,44 @@ def to_ras(
     axes = nib.io_orientation(affine)
     volume = nib.apply_orientation(voxels, axes)
     return np.ascontiguousarray(volume), affine @ nib.orientations.inv_ornt_aff(axes, voxels.shape)
+
+
+def from_ras(volume: NDArray[T], header: ScanHeader) -> NDArray[T]:
+    """Undo `to_ras`: flip and swap the axes of ``(X, Y, Z)`` to those in which the file stores them."""
+    ras = nib.orientations.axcodes2ornt("RAS")
+    stored = nib.io_orientation(np.array(header.affine))
+    return np.ascontiguousarray(nib.apply_orientation(volume, nib.orientations.ornt_transform(ras, stored)))
+
+
+def refuse_other_grid(header: ScanHeader, like: ScanHeader, *, name: str) -> None:
+    """Check that two images have the same voxels at the same places, in whatever order they are stored.
+
+    Args:
+        header: Of the image to check.
+        like: Of the image that it belongs to.
+        name: What to call that one in the reason, such as "its image".
+
+    Raises:
+        ScanError: With what differs.
+    """
+    shape, affine = _ras_grid(header)
+    shape_like, affine_like = _ras_grid(like)
+    if shape != shape_like:
+        sizes = (" x ".join(map(str, lengths)) for lengths in (shape, shape_like))
+        raise ScanError("Along R, A and S it has {} voxels and {name} {}.".format(*sizes, name=name))
+    corners = np.array([(*corner, 1) for corner in product(*((0, length - 1) for length in shape))]).T
+    apart_voxels = np.abs(np.linalg.inv(affine_like) @ affine @ corners - corners).max()
+    if apart_voxels > MAX_MISALIGNMENT_VOXELS:
+        raise ScanError(
+            f"It lies up to {apart_voxels:.1f} voxels away from {name}: "
+            "origin, spacing or direction differ between the headers."
+        )
+
+
+def _ras_grid(header: ScanHeader) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+    affine = np.array(header.affine)
+    turn = nib.orientations.inv_ornt_aff(nib.io_orientation(affine), header.shape)
+    return along_ras(header)[0], affine @ turn
 
 
 def _volume_shape(image: StoredImage) -> tuple[int, int, int]:

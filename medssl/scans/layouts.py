@@ -3,7 +3,7 @@
 import json
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def recognise_layout(root: Path, files: Sequence[str]) -> Layout:
     """
     stems = [without_suffix(file) for file in files if image_suffix(file)]
     training_stems = {stem for stem in stems if _TRAINING_IMAGE.search(stem)}
-    if _are_channels(training_stems):
+    if are_channels(training_stems):
         return Layout(NNUNET, notes=_note_channels(training_stems))
     images, labels = _decathlon_files(root, files)
     if images:
@@ -79,7 +79,7 @@ def case_name(stem: str) -> str:
     return _CHANNEL.sub("", stem)
 
 
-def _are_channels(stems: set[str]) -> bool:
+def are_channels(stems: Collection[str]) -> bool:
     """Tell nnU-Net's ``CASE_0000`` from files that are merely numbered: every case has a channel 0."""
     return bool(stems) and all(_CHANNEL.search(stem) and f"{case_name(stem)}_0000" in stems for stem in stems)
 

@@ -13,7 +13,7 @@ from medssl.errors import UsageError
 from medssl.scans.record import PreparedScan, SkippedScan
 
 RECORD_COLUMNS = ("scan_id", "path", "subject_id", "session_id", "split")
-STORED_COLUMNS = ("shape", "spacing_mm", "content_hash", "voxels_hash", "store_path")
+STORED_COLUMNS = ("shape", "spacing_mm", "foreground", "content_hash", "voxels_hash", "store_path")
 SOURCE_COLUMNS = ("source_shape", "source_spacing_mm", "source_orientation", "source_dtype", "source_affine")
 RECIPE_COLUMNS = ("modality", "lower", "upper")
 MANIFEST_COLUMNS = (*RECORD_COLUMNS, *STORED_COLUMNS, *RECIPE_COLUMNS, *SOURCE_COLUMNS)
@@ -23,7 +23,7 @@ _PREPARED = TypeAdapter(PreparedScan)
 
 
 def write_manifest(path: Path, scans: Sequence[PreparedScan]) -> None:
-    """Write a CSV with one row a prepared scan; sizes read "40 x 50 x 35"."""
+    """Write a CSV with one row a prepared scan; sizes read "40 x 50 x 35", boxes "2:42 x 0:50 x 7:42"."""
     write_table(path, MANIFEST_COLUMNS, [_row(scan) for scan in scans])
 
 
@@ -77,6 +77,7 @@ def _row(scan: PreparedScan) -> dict[str, Any]:
     stored = {
         "shape": _by_axis(scan.shape),
         "spacing_mm": _by_axis(scan.spacing_mm),
+        "foreground": _by_axis([f"{start}:{stop}" for start, stop in scan.foreground]),
         "content_hash": scan.content_hash,
         "voxels_hash": scan.voxels_hash,
         "store_path": scan.store_path,
@@ -102,9 +103,10 @@ def _scan(row: dict[str, str]) -> PreparedScan:
             "spacing_mm": row["spacing_mm"].split(" x "),
             "recipe": {column: row[column] for column in RECIPE_COLUMNS},
             "source": source,
+            "foreground": [bounds.split(":") for bounds in row["foreground"].split(" x ")],
         }
     )
 
 
-def _by_axis(values: Sequence[float]) -> str:
+def _by_axis(values: Sequence[object]) -> str:
     return " x ".join(map(str, values))

@@ -24,6 +24,10 @@ from medssl.errors import ScanError
 _GZIP_MAGIC = b"\x1f\x8b"
 _GZIP_LARGEST_RATIO = 1032  # deflate cannot compress further
 _UNIT_IN_MM = {1: 1000.0, 3: 0.001}  # codes of the metre and the micrometre; every other code counts as mm
+_GEOMETRY_FIELDS = (
+    "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
+    "srow_x", "srow_y", "srow_z", "xyzt_units",
+)  # fmt: skip
 _INTENT_LABEL = 1002
 _INTENTS_STATISTICAL = range(2, 25)
 
@@ -33,18 +37,23 @@ class NiftiFile:
 
     Whether it is compressed is told from its first bytes, not from its name.
 
+    Args:
+        path: The file.
+        is_label_map: Whether it is opened as one, whatever its header marks it as.
+
     Raises:
-        ScanError: If it is missing, unreadable, not NIfTI, shorter than its header says, or marked as a label
-            map or a statistical map.
+        ScanError: If it is missing, unreadable, not NIfTI, shorter than its header says, or against
+            expectation marked as a label map or a statistical map.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_label_map: bool = False) -> None:
         self._path = path
         with _failures_as_reasons(), _opened(path) as (file, largest_bytes):
             self._header = _parse_header(file.read(nib.Nifti2Header.sizeof_hdr))
         self.shape = _shape(self._header)
         self.dtype = _dtype(self._header)
-        _refuse_by_intent(int(self._header["intent_code"]))
+        if not is_label_map:
+            _refuse_by_intent(int(self._header["intent_code"]))
         self._refuse_shorter_than_promised(largest_bytes)
 
     def affine(self) -> NDArray[np.float64]:
@@ -65,6 +74,17 @@ class NiftiFile:
             if slope is not None:
                 stored = stored * np.float32(slope) + np.float32(intercept)
             return stored.astype(np.float32, copy=False)
+
+    def blank_header(self) -> nib.Nifti1Header:
+        """Return a header with the geometry of this one, bit for bit, and nothing else of it.
+
+        So what is written with it lies on the same grid and carries no name or remark over.
+        """
+        blank = type(self._header)(endianness=self._header.endianness)
+        blank["pixdim"][:4] = self._header["pixdim"][:4]
+        for field in _GEOMETRY_FIELDS:
+            blank[field] = self._header[field]
+        return blank
 
     def _sform_or_qform(self) -> NDArray[np.float64]:
         if self._header["sform_code"] > 0:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from medssl.errors import MedsslError
 
@@ -20,6 +20,13 @@ R = TypeVar("R")
 @dataclass(frozen=True, slots=True)
 class Died:
     """Stands for the result of a job whose process ended without one, as one that ran out of memory does."""
+
+
+def count_processes(workers: int | Literal["auto"]) -> int:
+    """Return how many processes ``data.prepare_workers`` asks for; "auto" is one for each usable core."""
+    if workers != "auto":
+        return workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_jobs(

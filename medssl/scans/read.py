@@ -12,7 +12,7 @@ from medssl.scans.nifti import NiftiFile
 from medssl.scans.record import ScanHeader
 from medssl.scans.stored import StoredImage
 
-READERS: dict[str, Callable[[Path], StoredImage]] = {".nii.gz": NiftiFile, ".nii": NiftiFile}
+READERS: dict[str, Callable[..., StoredImage]] = {".nii.gz": NiftiFile, ".nii": NiftiFile}
 """Which reader opens which file name ending; to add a format is to add a line."""
 
 IMAGE_SUFFIXES = tuple(READERS)
@@ -58,7 +58,7 @@ def read_header(path: Path) -> ScanHeader:
     Raises:
         ScanError: With the reason why the scan cannot be used.
     """
-    return describe(_open(path))
+    return describe(open_image(path))
 
 
 def read_volume(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -74,25 +74,34 @@ def read_volume(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     Raises:
         ScanError: With the reason why the scan cannot be read.
     """
-    image = _open(path)
+    image = open_image(path)
     header = describe(image)
     volume, affine = to_ras(image.voxels().reshape(header.shape, order="F"), np.array(header.affine))
     _fill_missing(volume)
     return volume, affine
 
 
-def has_value(volume: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Return which voxels are neither NaN nor infinite nor beyond `LARGEST_VALUE`."""
-    return np.abs(volume) < LARGEST_VALUE
+def open_image(path: Path, *, is_label_map: bool = False) -> StoredImage:
+    """Open an image file with the reader of its format.
 
+    Args:
+        path: The file.
+        is_label_map: Whether a label map is expected, which a scan must not be.
 
-def _open(path: Path) -> StoredImage:
+    Raises:
+        ScanError: If there is no reader for it, or the reader refuses it.
+    """
     suffix = image_suffix(path.name)
     if suffix in READERS:
-        return READERS[suffix](path)
+        return READERS[suffix](path, is_label_map=is_label_map)
     if suffix in UNREAD_FORMATS:
         raise ScanError(unread_reason(suffix))
     raise ScanError(f"Its name ends in none of {', '.join(IMAGE_SUFFIXES)}.")
+
+
+def has_value(volume: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return which voxels are neither NaN nor infinite nor beyond `LARGEST_VALUE`."""
+    return np.abs(volume) < LARGEST_VALUE
 
 
 def _fill_missing(volume: NDArray[np.float32]) -> None:

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+Bounds = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""Start and stop of a box of voxels along +R, +A, +S."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,8 @@ class PreparedScan:
         spacing_mm: Stored spacing along the same axes.
         recipe: The intensity recipe that was applied.
         source: The header it was read with.
+        foreground: The box of the source volume, in RAS, that was kept; its outer corners are those of the
+            stored voxels.
     """
 
     record: ScanRecord
@@ -105,6 +111,43 @@ class PreparedScan:
     spacing_mm: tuple[float, float, float]
     recipe: IntensityRecipe
     source: ScanHeader
+    foreground: Bounds
+
+
+class Named(Protocol):
+    """What names a scan and whom it shows: a `ScanRecord`, or a labelled case."""
+
+    @property
+    def scan_id(self) -> str:
+        """Return the name of the scan."""
+
+    @property
+    def subject_id(self) -> str:
+        """Return whom it shows."""
+
+
+class Prepared(Protocol):
+    """What `PreparedScan` and `medssl.scans.cases.PreparedCase` have in common; see there."""
+
+    @property
+    def record(self) -> Named:
+        """Return where it came from."""
+
+    @property
+    def content_hash(self) -> str:
+        """Return the hash of the source file."""
+
+    @property
+    def voxels_hash(self) -> str:
+        """Return the hash of the stored voxels."""
+
+    @property
+    def recipe(self) -> IntensityRecipe:
+        """Return the intensity recipe."""
+
+    @property
+    def source(self) -> ScanHeader:
+        """Return the header of the source file."""
 
 
 @dataclass(frozen=True, slots=True)

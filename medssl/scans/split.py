@@ -3,16 +3,17 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from medssl.scans.manifest import read_table, write_table
-from medssl.scans.record import PreparedScan
+from medssl.scans.record import Prepared
+
+P = TypeVar("P", bound=Prepared)
 
 SPLIT_COLUMNS = ("scan_id", "subject_id", "split")
 
 
-def split_by_subject(
-    scans: Sequence[PreparedScan], *, val_fraction: float, seed: int
-) -> tuple[list[PreparedScan], list[PreparedScan]]:
+def split_by_subject(scans: Sequence[P], *, val_fraction: float, seed: int) -> tuple[list[P], list[P]]:
     """Part scans into training and validation, never a subject on both sides.
 
     Subjects that share a scan of the same content are taken for one person. Subjects are ordered by a hash of
@@ -39,7 +40,7 @@ def split_by_subject(
     return train, val
 
 
-def write_split(path: Path, train: Sequence[PreparedScan], val: Sequence[PreparedScan]) -> None:
+def write_split(path: Path, train: Sequence[Prepared], val: Sequence[Prepared]) -> None:
     """Write a CSV that says of each scan on which side of the split it lies: "train" or "val"."""
     sides = [("train", train), ("val", val)]
     write_table(
@@ -58,7 +59,7 @@ def read_held_out(path: Path) -> set[str]:
     return {row["scan_id"] for row in read_table(path) if row["split"] == "val"}
 
 
-def _join_subjects(scans: Sequence[PreparedScan]) -> dict[str, str]:
+def _join_subjects(scans: Sequence[Prepared]) -> dict[str, str]:
     """Name each subject after the first of all that it shares content with, directly or through others."""
     person_of = {scan.record.subject_id: scan.record.subject_id for scan in scans}
     subjects_with: dict[str, set[str]] = {}

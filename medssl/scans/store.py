@@ -3,6 +3,7 @@
     folder/<recipe key>/<content hash>.b2nd    voxels, float16 in [0, 1], a Blosc2 array
     folder/<recipe key>/<content hash>.json    sidecar; written last, so its presence makes the entry whole
 
+A further channel of a scan is cut as the first one was, so its entry carries both names, joined by a hyphen.
 Entries are named by what they hold, so runs can share a store, also at the same time.
 """
 
@@ -20,11 +21,11 @@ from pydantic import TypeAdapter
 from medssl.atomic import atomic_path, write_text
 from medssl.config.schema import DataConfig
 from medssl.errors import MedsslError
-from medssl.scans.record import IntensityRecipe, PreparedScan, ScanHeader, ScanRecord
+from medssl.scans.record import Bounds, IntensityRecipe, PreparedScan, ScanHeader, ScanRecord
 
 Spacing = tuple[float, float, float]
 
-STORE_FORMAT = 1
+STORE_FORMAT = 2
 """Raised whenever preparing changes what a scan becomes, so that old entries are not taken for new ones."""
 
 CHUNK_VOXELS = 64
@@ -52,6 +53,7 @@ class Sidecar:
         spacing_mm: Their spacing.
         recipe: How they were normalised.
         source: The header of the file they came from.
+        foreground: The box of the source volume that was kept.
         voxels_bytes: Size of the voxel file.
         voxels_blake2b: Checksum of the voxel file.
     """
@@ -60,6 +62,7 @@ class Sidecar:
     spacing_mm: Spacing
     recipe: IntensityRecipe
     source: ScanHeader
+    foreground: Bounds
     voxels_bytes: int
     voxels_blake2b: str
 
@@ -85,15 +88,18 @@ class ScanStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.absolute()
 
-    def find(self, record: ScanRecord, *, key: str, content_hash: str) -> PreparedScan | None:
+    def find(
+        self, record: ScanRecord, *, key: str, content_hash: str, beside: str | None = None
+    ) -> PreparedScan | None:
         """Return the prepared form of a scan, or None where it does not lie whole in the store.
 
         Args:
             record: The scan, as this search found it.
             key: From `recipe_key`.
             content_hash: Of the scan's file.
+            beside: The content hash of the first channel, where this is a further one.
         """
-        voxels_path = self._voxels_path(key, content_hash)
+        voxels_path = self._voxels_path(key, content_hash, beside)
         sidecar = _read_sidecar(voxels_path)
         return _prepared(record, content_hash, voxels_path, sidecar) if sidecar else None
 
@@ -107,6 +113,8 @@ class ScanStore:
         spacing_mm: Spacing,
         recipe: IntensityRecipe,
         source: ScanHeader,
+        foreground: Bounds,
+        beside: str | None = None,
     ) -> PreparedScan:
         """Add one prepared scan; others who write the same entry at the same time do no harm.
 
@@ -118,15 +126,17 @@ class ScanStore:
             spacing_mm: Of ``volume``.
             recipe: How it was normalised.
             source: The header it was read with.
+            foreground: The box of the source volume that was kept.
+            beside: The content hash of the first channel, where this is a further one.
 
         Raises:
             MedsslError: If the folder cannot be written to, as when the disk is full.
         """
         x, y, z = volume.shape
-        frame = _compress(volume)
+        frame = compress(volume.astype(np.float16))
         checksum = hashlib.blake2b(frame, digest_size=16).hexdigest()
-        sidecar = Sidecar((x, y, z), spacing_mm, recipe, source, len(frame), checksum)
-        voxels_path = self._voxels_path(key, content_hash)
+        sidecar = Sidecar((x, y, z), spacing_mm, recipe, source, foreground, len(frame), checksum)
+        voxels_path = self._voxels_path(key, content_hash, beside)
         try:
             voxels_path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(voxels_path) as temporary:
@@ -136,8 +146,8 @@ class ScanStore:
             raise unwritable(self.folder, error) from error
         return _prepared(record, content_hash, voxels_path, sidecar)
 
-    def _voxels_path(self, key: str, content_hash: str) -> Path:
-        return self.folder / key / f"{content_hash}.b2nd"
+    def _voxels_path(self, key: str, content_hash: str, beside: str | None) -> Path:
+        return self.folder / key / f"{beside + '-' if beside else ''}{content_hash}.b2nd"
 
 
 @lru_cache(maxsize=OPEN_SCANS)
@@ -159,15 +169,18 @@ def unwritable(folder: Path, error: OSError) -> MedsslError:
     )
 
 
-def _compress(volume: NDArray[np.floating]) -> bytes:
+def compress(volume: NDArray[np.generic]) -> bytes:
     """Return the bytes of a Blosc2 file, for Python to write: Blosc2 does not tell why a write failed."""
     chunks = tuple(min(CHUNK_VOXELS, length) for length in volume.shape)
     blocks = tuple(min(BLOCK_VOXELS, length) for length in volume.shape)
     fast = blosc2.CParams(
-        codec=blosc2.Codec.LZ4, clevel=1, filters=[blosc2.Filter.SHUFFLE], typesize=2, nthreads=1
+        codec=blosc2.Codec.LZ4,
+        clevel=1,
+        filters=[blosc2.Filter.SHUFFLE],
+        typesize=volume.dtype.itemsize,
+        nthreads=1,
     )
-    array = blosc2.asarray(volume.astype(np.float16), chunks=chunks, blocks=blocks, cparams=fast)
-    return array.to_cframe()
+    return blosc2.asarray(volume, chunks=chunks, blocks=blocks, cparams=fast).to_cframe()
 
 
 def _sidecar_path(voxels_path: Path) -> Path:
@@ -193,4 +206,5 @@ def _prepared(record: ScanRecord, content_hash: str, voxels_path: Path, sidecar:
         spacing_mm=sidecar.spacing_mm,
         recipe=sidecar.recipe,
         source=sidecar.source,
+        foreground=sidecar.foreground,
     )

@@ -2,12 +2,15 @@
 
 import csv
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from medssl.errors import UsageError
 
 TABLE_SUFFIXES = (".csv", ".tsv")
+
+NAMING_COLUMNS = ("subject_id", "session_id", "split")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +22,14 @@ class TableRow:
         subject_id: Whom the scan shows, or None where the table does not tell.
         session_id: The session, or None.
         split: What it is set aside for, such as "test", or None.
+        values: Every other column.
     """
 
     path: Path
     subject_id: str | None
     session_id: str | None
     split: str | None
+    values: Mapping[str, str] = field(hash=False)
 
 
 def read_scan_table(path: Path) -> tuple[list[TableRow], tuple[str, ...]]:
@@ -44,8 +49,9 @@ def read_scan_table(path: Path) -> tuple[list[TableRow], tuple[str, ...]]:
     for row in cells:
         if row.get("image"):
             image = Path(os.path.normpath(path.parent / row["image"]))
-            optional = (row.get(name) or None for name in ("subject_id", "session_id", "split"))
-            rows.setdefault(image, TableRow(image, *optional))
+            subject_id, session_id, split = (row.get(name) or None for name in NAMING_COLUMNS)
+            values = {name: row[name] for name in row if name not in ("image", *NAMING_COLUMNS)}
+            rows.setdefault(image, TableRow(image, subject_id, session_id, split, values))
     passed_over = len(cells) - len(rows)
     note = f"Rows of {path.name} passed over, as they name no image or an earlier row's: {passed_over}."
     return list(rows.values()), (note,) if passed_over else ()
@@ -63,4 +69,5 @@ def _read_cells(path: Path) -> list[dict[str, str]]:
         raise UsageError(f"{path} cannot be read as a table; save it as CSV in UTF-8.") from error
     if "image" not in header:
         raise UsageError(f"{path} has no column 'image'; its columns are {', '.join(header)}.")
-    return [dict(zip(header, record, strict=False)) for record in records if any(record)]
+    empty = dict.fromkeys(header, "")  # spreadsheets leave out the commas of empty cells at a row's end
+    return [empty | dict(zip(header, record, strict=False)) for record in records if any(record)]

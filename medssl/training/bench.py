@@ -2,19 +2,17 @@
 
 import copy
 import time
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from medssl.config.schema import OptimiserConfig
-from medssl.training.schedule import set_learning_rate
+from medssl.networks.model import Model
+from medssl.training.objective import Objective
+from medssl.training.schedule import apply_schedule
 from medssl.training.settings import StepSettings
-from medssl.training.state import TrainingState, build_optimiser
+from medssl.training.state import TrainingState, all_alike, build_optimiser
 from medssl.training.step import optimise
-
-if TYPE_CHECKING:
-    from medssl.pretext.mixture import PretextMixture, PretextModel
 
 
 class StepBench:
@@ -22,15 +20,15 @@ class StepBench:
 
     def __init__(
         self,
-        model: "PretextModel",
+        model: Model,
         batch: dict[str, Tensor],
         *,
-        mixture: "PretextMixture",
+        objective: Objective,
         optimiser: OptimiserConfig,
     ) -> None:
         self._model = copy.deepcopy(model).train()
         self._batch = batch
-        self._mixture = mixture
+        self._objective = objective
         self._config = optimiser
         self._placed: StepSettings | None = None
 
@@ -43,14 +41,14 @@ class StepBench:
             model=self._model,
             replica=self._model,
             ema=None,
-            optimiser=build_optimiser(self._model, self._config),
+            optimiser=build_optimiser(all_alike(self._model), self._config),
             scaler=settings.scaler(),
             settings=settings,
         )
-        set_learning_rate(state.optimiser, 0.0)
+        apply_schedule(state.optimiser, 0.0, step=0)
         batch = settings.move(self._batch)
         start = time.perf_counter()
-        result = optimise(state, batch, mixture=self._mixture, config=self._config)
+        result = optimise(state, batch, objective=self._objective, config=self._config)
         if settings.is_cuda:
             torch.cuda.synchronize(settings.device)
         return result.loss, time.perf_counter() - start

@@ -4,17 +4,15 @@ import pickle
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from medssl.atomic import atomic_path
-from medssl.config.schema import PretrainConfig
+from medssl.config.schema import RunConfig
 from medssl.errors import CheckpointError, ConfigError
+from medssl.networks.model import Model
 from medssl.training.state import TrainingState
-
-if TYPE_CHECKING:
-    from medssl.pretext.mixture import PretextModel
 
 FREE_FIELDS = (
     "speed.",
@@ -33,7 +31,7 @@ UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueErro
 
 
 def save_checkpoint(
-    path: Path, contents: Mapping[str, Any], *, config: PretrainConfig, architecture: Mapping[str, Any]
+    path: Path, contents: Mapping[str, Any], *, config: RunConfig, architecture: Mapping[str, Any]
 ) -> None:
     """Write a checkpoint, whole or not at all.
 
@@ -66,7 +64,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     raise CheckpointError(_unreadable_message(path))
 
 
-def resume_state(path: Path, state: TrainingState, *, config: PretrainConfig) -> None:
+def resume_state(path: Path, state: TrainingState, *, config: RunConfig) -> None:
     """Put a training state to where a checkpoint left it.
 
     Args:
@@ -79,7 +77,7 @@ def resume_state(path: Path, state: TrainingState, *, config: PretrainConfig) ->
         ConfigError: If a setting differs that cannot change within a run; the message names it.
     """
     payload = read_checkpoint(path)
-    check_same_run(PretrainConfig.model_validate(payload["config"]), config)
+    check_same_run(type(config).model_validate(payload["config"]), config)
     _check_architecture(path, payload["architecture"], state.model)
     try:
         state.load_state_dict(payload)
@@ -89,8 +87,8 @@ def resume_state(path: Path, state: TrainingState, *, config: PretrainConfig) ->
         ) from error
 
 
-def load_model(path: Path, model: "PretextModel") -> dict[str, Any]:
-    """Load the weights to keep, the moving average if the run has one, into a `PretextModel`.
+def load_model(path: Path, model: Model) -> dict[str, Any]:
+    """Load the weights to keep, the moving average if the run has one, into a network.
 
     Args:
         path: ``best.pt`` or ``last.pt``.
@@ -104,13 +102,8 @@ def load_model(path: Path, model: "PretextModel") -> dict[str, Any]:
     """
     payload = read_checkpoint(path)
     _check_architecture(path, payload["architecture"], model)
-    averaged = payload["ema"] or {}
-    prefix = "module."
-    weights = {
-        name.removeprefix(prefix): value for name, value in averaged.items() if name.startswith(prefix)
-    }
     try:
-        model.load_state_dict(weights or payload["model"])
+        model.load_state_dict(weights_to_keep(payload))
     except RuntimeError as error:
         raise CheckpointError(
             f"{path} does not fit this run's network and tasks: {_first_line(error)}"
@@ -118,7 +111,15 @@ def load_model(path: Path, model: "PretextModel") -> dict[str, Any]:
     return dict(payload["counters"])
 
 
-def check_same_run(before: PretrainConfig, now: PretrainConfig) -> None:
+def weights_to_keep(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint's moving average by the network's own names, or its weights where there is none."""
+    prefix = "module."
+    averaged = payload["ema"] or {}
+    kept = {name.removeprefix(prefix): value for name, value in averaged.items() if name.startswith(prefix)}
+    return kept or dict(payload["model"])
+
+
+def check_same_run(before: RunConfig, now: RunConfig) -> None:
     """Refuse settings that cannot change within a run.
 
     Raises:
@@ -133,7 +134,7 @@ def check_same_run(before: PretrainConfig, now: PretrainConfig) -> None:
         )
 
 
-def _check_architecture(path: Path, saved: Mapping[str, Any], model: "PretextModel") -> None:
+def _check_architecture(path: Path, saved: Mapping[str, Any], model: Model) -> None:
     if dict(saved) != dict(model.encoder.architecture):
         raise CheckpointError(
             f"{path} holds another network ({_changes(saved, model.encoder.architecture)}): "

@@ -3,23 +3,22 @@
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from ignite.engine import Engine
 from torch import Tensor
 
-from medssl.config.schema import PretrainConfig
+from medssl.config.schema import RunConfig
 from medssl.errors import DivergedError
-from medssl.training.augment import IntensityAugmentation
 from medssl.training.distributed import rank
-from medssl.training.schedule import learning_rate_factor, set_learning_rate
+from medssl.training.objective import Objective
+from medssl.training.schedule import apply_schedule, learning_rate_factor
 from medssl.training.seeds import seed_step
 from medssl.training.state import TrainingState
 from medssl.training.step import StepResult, optimise
 
-if TYPE_CHECKING:
-    from medssl.pretext.mixture import PretextMixture
+PrepareBatch = Callable[[dict[str, Tensor]], dict[str, Tensor]]
+"""What is done to a batch on its device before the network sees it, such as augmentation."""
 
 MOST_SKIPPED_IN_A_ROW = 10
 """Left-out steps after which the weights, not a scan, must be at fault."""
@@ -30,8 +29,9 @@ MOST_NAMED_SCANS = 8
 def create_trainer(
     state: TrainingState,
     *,
-    mixture: "PretextMixture",
-    config: PretrainConfig,
+    objective: Objective,
+    config: RunConfig,
+    prepare_batch: PrepareBatch,
     scan_ids: Callable[[int], Sequence[str]],
 ) -> Engine:
     """Return the engine whose ``train_step`` moves ``state`` on by one optimiser step.
@@ -41,14 +41,14 @@ def create_trainer(
 
     Args:
         state: Is changed by every step.
-        mixture: The tasks.
+        objective: What is learned.
         config: Of the whole run.
+        prepare_batch: A pure function of the batch.
         scan_ids: Which scans the batch of a step was cropped from, to name them if the loss diverges.
 
     Returns:
         An engine whose ``state.output`` is a `StepResult`.
     """
-    augment = IntensityAugmentation.of_tasks(mixture.tasks, config.augmentation)
 
     def train_step(engine: Engine, batch: dict[str, Tensor]) -> StepResult:
         step = engine.state.iteration - 1
@@ -57,16 +57,13 @@ def create_trainer(
         factor = learning_rate_factor(
             step, total_steps=total_steps, warmup_fraction=config.optimiser.warmup_fraction
         )
-        set_learning_rate(state.optimiser, factor * config.optimiser.learning_rate)
+        apply_schedule(state.optimiser, factor * config.optimiser.learning_rate, step=step)
 
         state.model.train()
-        batch = augment(state.settings.move(batch))
-        if config.training.shuffle_targets:
-            batch = mixture.shuffle_targets(batch)
         result = optimise(
             state,
-            batch,
-            mixture=mixture,
+            prepare_batch(state.settings.move(batch)),
+            objective=objective,
             config=config.optimiser,
             with_metrics=is_logged(engine, config.training.log_every_steps),
         )

@@ -6,18 +6,17 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from medssl.config.schema import OptimiserConfig, SpeedConfig
 from medssl.errors import MedsslError
+from medssl.networks.model import Model
 from medssl.training.bench import StepBench
+from medssl.training.objective import Objective
 from medssl.training.settings import StepSettings
-
-if TYPE_CHECKING:
-    from medssl.pretext.mixture import PretextMixture, PretextModel
 
 REPEATS = 3
 """Timed steps a candidate, after one that warms up."""
@@ -69,10 +68,10 @@ class Trial:
 
 
 def choose_step_settings(
-    model: "PretextModel",
+    model: Model,
     batch: dict[str, Tensor],
     *,
-    mixture: "PretextMixture",
+    objective: Objective,
     speed: SpeedConfig,
     optimiser: OptimiserConfig,
     device: torch.device,
@@ -87,7 +86,7 @@ def choose_step_settings(
     Args:
         model: On any device; is not changed.
         batch: A real one, of one process.
-        mixture: The tasks.
+        objective: What is learned.
         speed: Wishes. ``compile: auto`` is tried on a GPU only, with the fastest of the others, and only for
             a run so long that compiling can pay.
         optimiser: Accumulation and clipping, as in training.
@@ -106,7 +105,7 @@ def choose_step_settings(
         return candidates[0], []
     deadline = time.perf_counter() + BUDGET_S
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        bench = StepBench(model, batch, mixture=mixture, optimiser=optimiser)
+        bench = StepBench(model, batch, objective=objective, optimiser=optimiser)
         trials = time_candidates(candidates, bench, deadline=deadline)
         best = fastest(trials)
         if tries_compile and WORTH_COMPILING_S < best.step_s * total_steps < math.inf:
@@ -116,10 +115,10 @@ def choose_step_settings(
 
 
 def time_step(
-    model: "PretextModel",
+    model: Model,
     batch: dict[str, Tensor],
     *,
-    mixture: "PretextMixture",
+    objective: Objective,
     speed: SpeedConfig,
     optimiser: OptimiserConfig,
     device: torch.device,
@@ -128,7 +127,7 @@ def time_step(
 
     Arguments as of `choose_step_settings`.
     """
-    bench = StepBench(model, batch, mixture=mixture, optimiser=optimiser)
+    bench = StepBench(model, batch, objective=objective, optimiser=optimiser)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         (trial,) = time_candidates(list_candidates(speed, device)[:1], bench, deadline=math.inf)
     return trial.step_s

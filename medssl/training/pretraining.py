@@ -1,69 +1,25 @@
-"""Pretraining, from a network and batches to checkpoints and curves."""
+"""Pretraining: the pretext tasks in the training loop."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from ignite.engine import Engine
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from medssl.config.schema import PretrainConfig
-from medssl.errors import InterruptedRunError
 from medssl.progress import Progress
-from medssl.training.board import Board
-from medssl.training.checkpoint import resume_state, save_checkpoint
-from medssl.training.devices import choose_loader_threads
-from medssl.training.distributed import is_first, world_size
-from medssl.training.engine import create_trainer
-from medssl.training.handlers.alarms import Alarms
-from medssl.training.handlers.charts import Charts
-from medssl.training.handlers.checkpoints import Checkpoints
-from medssl.training.handlers.pictures import Pictures
-from medssl.training.handlers.screen import Screen
-from medssl.training.handlers.stopping import EarlyStop, Interruption
-from medssl.training.handlers.stopwatch import Stopwatch
-from medssl.training.handlers.table import Table
-from medssl.training.handlers.training_means import TrainingMeans
-from medssl.training.handlers.validation import EmbeddingHealth, Validation
+from medssl.training.augment import IntensityAugmentation
+from medssl.training.handlers.validation import EmbeddingHealth, PretextMeasure
+from medssl.training.loop import Extent, TrainingResult, Watch, run_loop
+from medssl.training.predict import predict_sample
 from medssl.training.run_folder import RunFolder
 from medssl.training.settings import StepSettings
-from medssl.training.signals import StopRequest
 from medssl.training.state import TrainingState, start_state
 from medssl.training.stream import CropStream
 
 if TYPE_CHECKING:
     from medssl.pretext.mixture import PretextMixture, PretextModel
     from medssl.pretext.task import CueReport
-
-
-class Handler(Protocol):
-    """Something that acts on the events of an engine."""
-
-    def attach(self, trainer: Engine) -> None:
-        """Register for the events."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """How a run ended.
-
-    Attributes:
-        status: "finished" or "stopped early".
-        step: Optimiser steps done.
-        epoch: Epochs done.
-        best_epoch: The epoch of the lowest validation loss, or None without validation.
-        best_value: That loss.
-        seconds: Time spent training, over all sittings.
-    """
-
-    status: str
-    step: int
-    epoch: int
-    best_epoch: int | None
-    best_value: float | None
-    seconds: float
 
 
 def train(
@@ -98,109 +54,45 @@ def train(
         embedding_health: Measures embeddings ``(N, D)``.
         settings: How a step is computed.
         progress: Who is told.
-        resume: Whether to go on from ``last.pt``; a run that was stopped before its first checkpoint starts.
+        resume: Whether to go on from ``last.pt``.
         continue_command: The command that continues this run.
 
     Raises:
-        InterruptedRunError: On SIGINT or SIGTERM, once the run is saved.
-        DivergedError: If the loss is not finite, as ``training.on_nan`` says.
-        CheckpointError: If ``last.pt`` cannot be resumed from.
-        ConfigError: If it belongs to a run with other settings.
-        NoUsableScanError: If not one scan can be read any more.
+        MedsslError: As `run_loop` tells.
     """
     state = start_state(model, settings=settings, config=config.optimiser)
-    if resume and run.last_checkpoint.exists():
-        resume_state(run.last_checkpoint, state, config=config)
-    run.update_status(step_settings=settings.as_dict())
-    extent = Extent(train_stream.steps_per_epoch, config.training.epochs)
-    early_stop = EarlyStop(state.counters, config.training.early_stop_epochs)
-    if extent.is_done(state) or early_stop.has_stalled(extent.epochs_done(state)):
-        return _result(state, extent)
+    augment = IntensityAugmentation.of_tasks(mixture.tasks, config.augmentation)
 
-    handlers: list[Handler] = [TrainingMeans(state), Stopwatch(state)]
+    def prepare_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        batch = augment(batch)
+        return mixture.shuffle_targets(batch) if config.training.shuffle_targets else batch
+
+    measure = None
     if val_batches is not None:
-        every_epochs = config.training.validate_every_epochs
-        handlers += [Validation(state, mixture, val_batches, embedding_health, every_epochs=every_epochs)]
-    checkpoints = Checkpoints(
+        measure = PretextMeasure(state, mixture, val_batches, embedding_health)
+    return run_loop(
         state,
-        save=partial(save_checkpoint, config=config, architecture=model.encoder.architecture),
-        last=run.last_checkpoint,
-        best=run.best_checkpoint,
-        every_s=config.training.checkpoint_every_s,
+        objective=mixture,
+        stream=train_stream,
+        prepare_batch=prepare_batch,
+        extent=Extent(train_stream.steps_per_epoch, config.training.epochs),
+        watch=Watch(measure, lambda: _draw(state, mixture, picture_samples, train_stream), cues),
+        config=config,
+        run=run,
+        progress=progress,
+        resume=resume,
+        continue_command=continue_command,
     )
-    trainer = create_trainer(state, mixture=mixture, config=config, scan_ids=train_stream.scan_ids)
-    with ExitStack() as stack:
-        if is_first():
-            board = stack.enter_context(closing(Board(run.tensorboard, resumed_step=state.counters.step)))
-            bar = progress.track("Training", total=extent.total_steps, done=state.counters.step)
-            handlers += [
-                Table(run, state.counters),
-                Charts(board, state, cues=cues, log_every_steps=config.training.log_every_steps),
-                Screen(progress, stack.enter_context(bar), cues=cues),
-                Alarms(progress, board, loader_threads=choose_loader_threads(config.speed.loader_threads)),
-                Pictures(
-                    board,
-                    state,
-                    tasks=mixture.tasks,
-                    samples=picture_samples,
-                    collate=train_stream.collate,
-                    folder=run.figures,
-                    every_epochs=config.training.pictures_every_epochs,
-                ),
-            ]
-        request = stack.enter_context(StopRequest(is_alone=world_size() == 1))
-        interruption = Interruption(request, checkpoints)
-        handlers += [checkpoints, interruption, early_stop]
-        for handler in handlers:
-            handler.attach(trainer)
-        trainer.load_state_dict(
-            {
-                "iteration": state.counters.step,
-                "epoch_length": extent.steps_per_epoch,
-                "max_epochs": extent.epochs,
-            }
-        )
-        trainer.run(stack.enter_context(closing(train_stream.batches(state.counters.step))))
-    if interruption.has_happened:
-        raise InterruptedRunError(
-            f"Stopped and saved after step {state.counters.step}; go on with: {continue_command}"
-        )
-    return _result(state, extent)
 
 
-@dataclass(frozen=True)
-class Extent:
-    """How long a run is.
-
-    Attributes:
-        steps_per_epoch: Optimiser steps in an epoch.
-        epochs: Epochs in the run.
-    """
-
-    steps_per_epoch: int
-    epochs: int
-
-    @property
-    def total_steps(self) -> int:
-        """Optimiser steps in the run."""
-        return self.steps_per_epoch * self.epochs
-
-    def epochs_done(self, state: TrainingState) -> int:
-        """Return how many epochs are complete."""
-        return state.counters.step // self.steps_per_epoch
-
-    def is_done(self, state: TrainingState) -> bool:
-        """Return whether no step is left."""
-        return state.counters.step >= self.total_steps
-
-
-def _result(state: TrainingState, extent: Extent) -> TrainingResult:
-    counters = state.counters
-    return TrainingResult(
-        status="finished" if extent.is_done(state) else "stopped early",
-        step=counters.step,
-        epoch=extent.epochs_done(state),
-        best_epoch=counters.best_epoch,
-        best_value=counters.best_value,
-        seconds=counters.seconds,
-    )
+def _draw(
+    state: TrainingState,
+    mixture: "PretextMixture",
+    samples: Sequence[Mapping[str, Any]],
+    stream: CropStream,
+) -> Iterator[tuple[str, int, Figure]]:
+    """Yield the picture of each task on each sample."""
+    for number, sample in enumerate(samples, start=1):
+        predictions = predict_sample(state.best_weights, stream.collate([sample]), state.settings)
+        for task in mixture.tasks:
+            yield task.name, number, task.picture(sample, predictions[task.name])

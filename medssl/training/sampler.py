@@ -2,34 +2,43 @@
 
 import copy
 import threading
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from medssl.errors import MedsslError, NoUsableScanError, ScanError
-from medssl.scans.record import PreparedScan
 from medssl.training.seeds import derive_seed
 
 READ_FAILURES = (MedsslError, OSError, RuntimeError, ValueError)
 """What reading a stored scan raises when the file has vanished, shrunk or changed."""
 
-OnUnreadable = Callable[[PreparedScan, str], None]
 
-
-class Window(Protocol):
-    """Voxels read from a scan, ``(1, X, Y, Z)`` float32 in [0, 1]."""
+class StoredScan(Protocol):
+    """What is prepared and named: a scan, or a case with labels."""
 
     @property
-    def voxels(self) -> np.ndarray:
-        """Return the array."""
+    def record(self) -> "Named":
+        """Where it came from."""
 
 
-class ReadWindow(Protocol):
-    """`medssl.scans.crop.read_window` with its size filled in."""
+class Named(Protocol):
+    """What is told apart by a ``scan_id``."""
 
-    def __call__(self, scan: PreparedScan, *, rng: np.random.Generator) -> Window:
-        """Read a window at a place that ``rng`` draws."""
+    @property
+    def scan_id(self) -> str:
+        """Unique and stable."""
+
+
+ScanT = TypeVar("ScanT", bound=StoredScan, contravariant=True)
+OnUnreadable = Callable[[Any, str], None]
+
+
+class ReadWindow(Protocol[ScanT]):
+    """Reads part of a scan."""
+
+    def __call__(self, scan: ScanT, *, rng: np.random.Generator) -> Mapping[str, Any]:
+        """Return ``image`` ``(C, X, Y, Z)`` in [0, 1], at a place that ``rng`` draws, and its labels."""
 
 
 class SeededTransform(Protocol):
@@ -42,7 +51,7 @@ class SeededTransform(Protocol):
         """Make the next call a function of ``seed``."""
 
 
-class CropSampler:
+class CropSampler(Generic[ScanT]):
     """Reads and transforms crops; the same scan and seed give the same sample in any thread, at any time.
 
     Args:
@@ -52,7 +61,7 @@ class CropSampler:
     """
 
     def __init__(
-        self, read_window: ReadWindow, transform: SeededTransform, *, on_unreadable: OnUnreadable
+        self, read_window: ReadWindow[ScanT], transform: SeededTransform, *, on_unreadable: OnUnreadable
     ) -> None:
         self._read_window = read_window
         self._transform = transform
@@ -61,7 +70,7 @@ class CropSampler:
         self._lock = threading.Lock()
         self._thread = threading.local()
 
-    def sample(self, scan: PreparedScan, seed: int) -> dict[str, Any]:
+    def sample(self, scan: ScanT, seed: int) -> dict[str, Any]:
         """Return the transformed sample that ``seed`` gives of ``scan``.
 
         Args:
@@ -69,14 +78,14 @@ class CropSampler:
             seed: Any number in [0, 2**63).
 
         Returns:
-            What the transform makes of ``{"image": window}``, and ``"seed"``.
+            What the transform makes of what was read, and ``"seed"``.
 
         Raises:
             ScanError: If the stored voxels are not finite; reading may raise others of `READ_FAILURES`.
         """
         return self._transformed(scan, self._read(scan, seed), seed)
 
-    def sample_first_readable(self, candidates: Iterable[PreparedScan], seed: int) -> dict[str, Any]:
+    def sample_first_readable(self, candidates: Iterable[ScanT], seed: int) -> dict[str, Any]:
         """Return the sample of the first candidate that can be read, and report those that cannot.
 
         Raises:
@@ -84,26 +93,26 @@ class CropSampler:
         """
         for scan in candidates:
             try:
-                voxels = self._read(scan, seed)
+                window = self._read(scan, seed)
             except READ_FAILURES as error:
                 self._report(scan, str(error))
             else:
-                return self._transformed(scan, voxels, seed)
+                return self._transformed(scan, window, seed)
         raise NoUsableScanError(
             "Not one prepared scan can be read any more: check that the store still exists."
         )
 
-    def _read(self, scan: PreparedScan, seed: int) -> np.ndarray:
-        voxels = self._read_window(scan, rng=np.random.default_rng(derive_seed("window", seed))).voxels
-        if not np.isfinite(voxels).all():
+    def _read(self, scan: ScanT, seed: int) -> dict[str, Any]:
+        window = self._read_window(scan, rng=np.random.default_rng(derive_seed("window", seed)))
+        if not np.isfinite(window["image"]).all():
             raise ScanError("its stored voxels are not all finite")
-        return voxels
+        return dict(window)
 
-    def _transformed(self, scan: PreparedScan, voxels: np.ndarray, seed: int) -> dict[str, Any]:
+    def _transformed(self, scan: ScanT, window: dict[str, Any], seed: int) -> dict[str, Any]:
         transform = self._own_transform()
         transform.set_random_state(seed=seed % 2**32)
         try:
-            sample = transform({"image": voxels})
+            sample = transform(window)
         except Exception as error:
             error.add_note(f"while transforming a crop of {scan.record.scan_id}")
             raise
@@ -114,7 +123,7 @@ class CropSampler:
             self._thread.transform = copy.deepcopy(self._transform)
         return self._thread.transform
 
-    def _report(self, scan: PreparedScan, reason: str) -> None:
+    def _report(self, scan: ScanT, reason: str) -> None:
         with self._lock:
             is_known = scan.record.scan_id in self._unreadable
             self._unreadable.add(scan.record.scan_id)

@@ -25,7 +25,18 @@ def learning_rate_factor(step: int, *, total_steps: int, warmup_fraction: float)
     return 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps)))
 
 
-def set_learning_rate(optimiser: Optimizer, learning_rate: float) -> None:
-    """Give all parameter groups one learning rate."""
+def apply_schedule(optimiser: Optimizer, learning_rate: float, *, step: int) -> None:
+    """Give each parameter group its learning rate, and freeze those whose time has not come.
+
+    A frozen parameter gets no gradient: it neither moves nor counts in the gradient's norm.
+
+    Args:
+        optimiser: Its groups may hold ``rate``, a factor, and ``thaw_step``, the first step that trains them.
+        learning_rate: Of the run at this step.
+        step: Optimiser steps done so far.
+    """
     for group in optimiser.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("rate", 1.0)
+        is_thawed = step >= group.get("thaw_step", 0)
+        for parameter in group["params"]:
+            parameter.requires_grad_(is_thawed)

@@ -1,19 +1,18 @@
 """Everything that changes while a run trains, and so everything a checkpoint holds."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from medssl.config.schema import OptimiserConfig
+from medssl.networks.model import Model
 from medssl.training.averages import Averages
 from medssl.training.distributed import synchronised
 from medssl.training.settings import StepSettings
-
-if TYPE_CHECKING:
-    from medssl.pretext.mixture import PretextModel
 
 
 @dataclass
@@ -42,7 +41,7 @@ class TrainingState:
     """The network, what trains it and how far it has come.
 
     Attributes:
-        model: `medssl.pretext.mixture.PretextModel` on its device, the owner of the weights.
+        model: On its device, the owner of the weights.
         replica: ``model``, or what synchronises it with other processes; the forward pass of a training step.
         ema: Moving average of ``model``, or None.
         optimiser: AdamW over the parameters of ``model``.
@@ -52,7 +51,7 @@ class TrainingState:
         averages: Means of the epoch that is under way.
     """
 
-    model: "PretextModel"
+    model: Model
     replica: nn.Module
     ema: AveragedModel | None
     optimiser: torch.optim.Optimizer
@@ -62,9 +61,9 @@ class TrainingState:
     averages: Averages = field(default_factory=Averages)
 
     @property
-    def best_weights(self) -> "PretextModel":
+    def best_weights(self) -> Model:
         """The network to validate and to keep: the moving average if there is one."""
-        return self.model if self.ema is None else cast("PretextModel", self.ema.module)
+        return self.model if self.ema is None else cast(Model, self.ema.module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain values; every process must call it."""
@@ -95,7 +94,36 @@ class TrainingState:
         self.counters = Counters(**state["counters"])
 
 
-def start_state(model: "PretextModel", *, settings: StepSettings, config: OptimiserConfig) -> TrainingState:
+@dataclass(frozen=True)
+class Layers:
+    """Parameters that are trained alike.
+
+    Attributes:
+        parameters: Of one part of the network.
+        rate: Their learning rate as a multiple of the run's.
+        thaw_step: The first step that changes them; until then they are frozen.
+    """
+
+    parameters: Sequence[nn.Parameter]
+    rate: float = 1.0
+    thaw_step: int = 0
+
+
+ChooseLayers = Callable[[Model], Sequence[Layers]]
+
+
+def all_alike(model: Model) -> list[Layers]:
+    """Return all parameters as one group."""
+    return [Layers([*model.parameters()])]
+
+
+def start_state(
+    model: Model,
+    *,
+    settings: StepSettings,
+    config: OptimiserConfig,
+    choose_layers: ChooseLayers = all_alike,
+) -> TrainingState:
     """Place a network on its device and return the state of a run that has not begun."""
     settings.place(model)
     ema = None
@@ -105,17 +133,26 @@ def start_state(model: "PretextModel", *, settings: StepSettings, config: Optimi
         model=model,
         replica=synchronised(model, torch.device(settings.device)),
         ema=ema,
-        optimiser=build_optimiser(model, config),
+        optimiser=build_optimiser(choose_layers(model), config),
         scaler=settings.scaler(),
         settings=settings,
     )
 
 
-def build_optimiser(model: nn.Module, config: OptimiserConfig) -> torch.optim.AdamW:
-    """Return AdamW that decays weight matrices and kernels, but neither biases nor normalisation weights."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate)
+def build_optimiser(layers: Iterable[Layers], config: OptimiserConfig) -> torch.optim.AdamW:
+    """Return AdamW that decays weight matrices and kernels, but neither biases nor normalisation weights.
+
+    Each of its groups knows ``rate`` and ``thaw_step``, see `medssl.training.schedule.apply_schedule`.
+    Parameters that need no gradient are left out.
+    """
+    groups = []
+    for part in layers:
+        trained = [parameter for parameter in part.parameters if parameter.requires_grad]
+        shared = {"rate": part.rate, "thaw_step": part.thaw_step}
+        kernels = [parameter for parameter in trained if parameter.dim() > 1]
+        others = [parameter for parameter in trained if parameter.dim() <= 1]
+        groups += [
+            {"params": kernels, "weight_decay": config.weight_decay, **shared},
+            {"params": others, "weight_decay": 0.0, **shared},
+        ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate)

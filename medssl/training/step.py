@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +10,9 @@ from torch import Tensor, nn
 from medssl.config.schema import OptimiserConfig
 from medssl.errors import ConfigError
 from medssl.training.distributed import mean_over_processes
+from medssl.training.objective import Objective
 from medssl.training.predict import predict
 from medssl.training.state import TrainingState
-
-if TYPE_CHECKING:
-    from medssl.pretext.mixture import PretextMixture
 
 SMALLEST_LOSS_SCALE = 1.0
 """A float16 gradient that overflows even when the loss is not scaled up is a diverged one."""
@@ -42,7 +39,7 @@ def optimise(
     state: TrainingState,
     batch: dict[str, Tensor],
     *,
-    mixture: "PretextMixture",
+    objective: Objective,
     config: OptimiserConfig,
     with_metrics: bool = False,
 ) -> StepResult:
@@ -53,7 +50,7 @@ def optimise(
     Args:
         state: Its weights, optimiser, scaler and moving average are changed.
         batch: This process's share, on the device.
-        mixture: The tasks.
+        objective: What is learned.
         config: Accumulation and clipping.
         with_metrics: Whether to compute the tasks' metrics too.
     """
@@ -62,11 +59,11 @@ def optimise(
     loss = torch.zeros((), device=state.settings.device)
     for part in split_batch(batch, config.accumulate):
         predictions = predict(state.replica, part, state.settings)
-        losses = mixture.losses(predictions, part)
-        part_loss = mixture.total_loss(losses) / config.accumulate
+        losses = objective.losses(predictions, part)
+        part_loss = objective.total_loss(losses) / config.accumulate
         state.scaler.scale(part_loss).backward()
         loss = loss + part_loss.detach()
-        values.append(_values_of_samples(mixture, predictions, part, losses, with_metrics=with_metrics))
+        values.append(_values_of_samples(objective, predictions, part, losses, with_metrics=with_metrics))
     norm = _clip(state, config.clip_norm)
     mean_loss, gradient_norm = torch.stack([mean_over_processes(loss), norm.to(loss)]).tolist()
     is_finite = _is_finite(mean_loss, gradient_norm, state)
@@ -92,12 +89,12 @@ def split_batch(batch: dict[str, Tensor], parts: int) -> Iterator[dict[str, Tens
 
 
 def _values_of_samples(
-    mixture: "PretextMixture", predictions: dict, part: dict, losses: dict[str, Tensor], *, with_metrics: bool
+    objective: Objective, predictions: dict, part: dict, losses: dict[str, Tensor], *, with_metrics: bool
 ) -> dict[str, Tensor]:
     values = {f"{name}/loss": loss.detach() for name, loss in losses.items()}
     if with_metrics:
         with torch.no_grad():
-            values |= mixture.metrics(predictions, part)
+            values |= objective.metrics(predictions, part)
     return values
 
 

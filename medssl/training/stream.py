@@ -3,16 +3,15 @@
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from medssl.errors import ConfigError
-from medssl.scans.record import PreparedScan
 from medssl.training.prefetch import batches_in_order
-from medssl.training.sampler import CropSampler, OnUnreadable, ReadWindow, SeededTransform
+from medssl.training.sampler import CropSampler, OnUnreadable, ReadWindow, ScanT, SeededTransform
 from medssl.training.seeds import derive_seed
 
 Collate = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
@@ -38,7 +37,7 @@ class CropRequest:
             yield self.order[(self.place + further) % len(self.order)]
 
 
-class CropStream:
+class CropStream(Generic[ScanT]):
     """Batches of transformed crops; what a batch holds is a pure function of (seed, step).
 
     The crops form one endless sequence: permutation after permutation of the scans. Step ``s`` takes
@@ -47,8 +46,8 @@ class CropStream:
 
     Args:
         scans: Training scans, in an order that does not change between runs.
-        read_window: `medssl.scans.crop.read_window` with its size filled in.
-        transform: Makes inputs and targets of ``{"image": window}``.
+        read_window: Reads part of a scan, such as `medssl.workflows.setup.read_image`.
+        transform: Makes inputs and targets of what was read.
         collate: Makes plain tensors of a list of samples.
         batch_size: Crops in a step over all processes.
         crops_per_scan: Crops of each scan in an epoch.
@@ -64,9 +63,9 @@ class CropStream:
 
     def __init__(
         self,
-        scans: Sequence[PreparedScan],
+        scans: Sequence[ScanT],
         *,
-        read_window: ReadWindow,
+        read_window: ReadWindow[ScanT],
         transform: SeededTransform,
         collate: Collate,
         batch_size: int,
@@ -89,7 +88,7 @@ class CropStream:
         self._seed = seed
         self._threads = threads
         self._collate = collate
-        self._sampler = CropSampler(read_window, transform, on_unreadable=on_unreadable)
+        self._sampler: CropSampler[ScanT] = CropSampler(read_window, transform, on_unreadable=on_unreadable)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -110,7 +109,7 @@ class CropStream:
         wanted = (next(request.candidates()) for request in self._requests(step))
         return list(dict.fromkeys(self.scans[index].record.scan_id for index in wanted))
 
-    def sample(self, scan: PreparedScan, seed: int) -> dict[str, Any]:
+    def sample(self, scan: ScanT, seed: int) -> dict[str, Any]:
         """Return one crop, transformed but not collated, for pictures and probes.
 
         Args:
@@ -126,7 +125,7 @@ class CropStream:
         return {**self._collate(samples), "seed": seeds}
 
     def fixed_batches(
-        self, scans: Sequence[PreparedScan], *, crops_per_scan: int
+        self, scans: Sequence[ScanT], *, crops_per_scan: int
     ) -> Callable[[], Iterator[dict[str, Tensor]]]:
         """Return a function that yields this process's share of the same crops each time it is called.
 
@@ -161,11 +160,11 @@ class CropStream:
         order = np.random.default_rng(derive_seed("order", self._seed, number)).permutation(len(self.scans))
         return list(order.tolist())
 
-    def _fixed_seed(self, scan: PreparedScan, crop: int) -> int:
+    def _fixed_seed(self, scan: ScanT, crop: int) -> int:
         return derive_seed("fixed crop", self._seed, scan.record.scan_id, crop)
 
     def _make(
-        self, scans: Sequence[PreparedScan], requests: Iterator[list[CropRequest]]
+        self, scans: Sequence[ScanT], requests: Iterator[list[CropRequest]]
     ) -> Generator[dict[str, Tensor]]:
         def make(request: CropRequest) -> dict[str, Any]:
             candidates = (scans[index] for index in request.candidates())

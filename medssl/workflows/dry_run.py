@@ -68,7 +68,7 @@ def dry_run(
     step_s = time_step(
         network.model,
         _noise_batch(network),
-        mixture=network.mixture,
+        objective=network.mixture,
         speed=network.config.speed,
         optimiser=network.config.optimiser,
         device=device,

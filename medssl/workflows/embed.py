@@ -2,7 +2,7 @@
 
 import csv
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from medssl.errors import UsageError
 from medssl.networks.encoder import Encoder
 from medssl.networks.weights import load_encoder
 from medssl.progress import Progress
-from medssl.scans.crop import Size, read_box
+from medssl.scans.covering import covering_crops
+from medssl.scans.crop import Size
 from medssl.scans.manifest import write_skipped
 from medssl.scans.prepare import prepare_scans
 from medssl.scans.record import PreparedScan, SkippedScan
@@ -97,28 +98,13 @@ def embed_scan(encoder: Encoder, scan: PreparedScan, *, crop_size: Size, device:
     """Return the mean embedding ``(D,)`` over crops that cover a scan; memory does not grow with the scan."""
     total = torch.zeros(encoder.channels[-1], device=device)
     count = 0
-    waiting = _covering_crops(scan, crop_size)
+    waiting = covering_crops([scan], crop_size, fill="mean")
     while crops := list(itertools.islice(waiting, CROPS_AT_ONCE)):
-        volumes = torch.from_numpy(np.stack(crops)).to(device)
+        volumes = torch.from_numpy(np.stack([crop.voxels for crop in crops])).to(device)
         with torch.inference_mode():
             total += encoder.embed(volumes).float().sum(dim=0)
         count += len(crops)
     return (total / count).cpu().numpy()
-
-
-def _covering_crops(scan: PreparedScan, crop_size: Size) -> Iterator[np.ndarray]:
-    """Yield ``(1, *crop_size)`` crops on the coarsest even grid that covers the scan."""
-    starts = [_even_starts(length, side) for length, side in zip(scan.shape, crop_size, strict=True)]
-    for x, y, z in itertools.product(*starts):
-        voxels = read_box(scan, (x, y, z), crop_size)
-        missing = [side - length for side, length in zip(crop_size, voxels.shape[1:], strict=True)]
-        width = [(0, 0), *((gap // 2, gap - gap // 2) for gap in missing)]
-        yield np.pad(voxels, width, constant_values=voxels.mean())
-
-
-def _even_starts(length: int, side: int) -> list[int]:
-    count = max(1, -(-length // side))
-    return [int(start) for start in np.linspace(0, max(length - side, 0), count).round()]
 
 
 def _weights_file(weights: Path) -> Path:

@@ -20,8 +20,9 @@ from medssl.training.checkpoint import check_same_run, load_model
 from medssl.training.devices import choose_device
 from medssl.training.distributed import from_first, is_first, launched_processes, process_group
 from medssl.training.environment import describe_environment
+from medssl.training.loop import TrainingResult
 from medssl.training.precision import choose_step_settings
-from medssl.training.pretraining import TrainingResult, train
+from medssl.training.pretraining import train
 from medssl.training.run_folder import LoggedProgress, RunFolder
 from medssl.training.settings import StepSettings, recorded_settings
 from medssl.training.stream import CropStream
@@ -234,7 +235,7 @@ def _settle_step(run: RunFolder, network: Network, stream: CropStream, *, progre
     settings, trials = choose_step_settings(
         network.model,
         batch,
-        mixture=network.mixture,
+        objective=network.mixture,
         speed=speed,
         optimiser=network.config.optimiser,
         device=device,

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 
 from medssl.config.schema import PretrainConfig
@@ -81,7 +82,7 @@ def open_stream(scans: Sequence[PreparedScan], *, network: Network, progress: Pr
     training = network.config.training
     return CropStream(
         scans,
-        read_window=partial(read_window, size=network.mixture.window_size),
+        read_window=partial(read_image, size=network.mixture.window_size),
         transform=network.mixture.make_transform(),
         collate=partial(collate, keys=network.mixture.batch_keys),
         batch_size=training.batch_size,
@@ -94,6 +95,11 @@ def open_stream(scans: Sequence[PreparedScan], *, network: Network, progress: Pr
             f"{scan.record.path} is left out from here on: {reason}"
         ),
     )
+
+
+def read_image(scan: PreparedScan, *, size: Size3D, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Return a random window of a scan ``(1, X, Y, Z)`` under ``image``."""
+    return {"image": read_window(scan, size, rng).voxels}
 
 
 def draw_samples(stream: CropStream, scans: Sequence[PreparedScan], *, count: int) -> Iterator[Sample]:

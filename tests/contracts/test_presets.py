@@ -4,15 +4,17 @@ import pytest
 import typer
 
 from medssl.cli.main import app
-from medssl.config.load import load_config
+from medssl.config.load import load_run_config
 from medssl.config.presets import preset_names, preset_purpose, preset_text
+from medssl.config.schema import FinetuneConfig, PretrainConfig
 
 TORCHRUN = ["torchrun", "--nproc-per-node", "8", "-m", "medssl"]
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_validates(name: str) -> None:
-    load_config(name)
+    kind = FinetuneConfig if "medssl finetune" in preset_text(name).splitlines()[1] else PretrainConfig
+    load_run_config(kind, name)
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -99,7 +99,7 @@ def test_timing_finds_settings_that_run(standins: ModuleType) -> None:
     settings, rows = choose_step_settings(
         model,
         batch,
-        mixture=standins.TinyMixture(),
+        objective=standins.TinyMixture(),
         speed=SpeedConfig(),
         optimiser=OptimiserConfig(),
         device=torch.device("cuda", 0),

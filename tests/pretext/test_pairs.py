@@ -60,6 +60,10 @@ def test_axes_too_short_for_a_pair_are_left_out(plan, shape, axes, classes, patc
     assert pair.has_room(shape)
 
 
+def test_along_other_axes_patches_are_as_long_as_a_crop(plan):
+    assert plan([(60, 60, 30)], axes=[0]).patch_size == (24, 48, 26)
+
+
 def test_directions_are_distinct_and_keep_to_the_axes():
     directions = PairShape.of((4, 4, 4), axes=(2, 0)).directions
     assert len(set(directions)) == 8

@@ -1,10 +1,12 @@
-"""A made-up run to report on."""
+"""A made-up run and a made-up study to report on."""
 
 import csv
+import math
 from pathlib import Path
 
 import pytest
 
+from medssl.findings import Arm, Difference, Interval, LabelsToMatch, Point, StudySummary
 from medssl.pretext.task import CueReport
 
 ROWS = [
@@ -36,3 +38,37 @@ def cues() -> dict[str, CueReport]:
         "rotation": CueReport("accuracy", 1 / 24, 0.17, higher_is_better=True, cues="block means"),
         "inpainting": CueReport("mae", 0.12, 0.06, higher_is_better=False, cues="interpolation"),
     }
+
+
+@pytest.fixture(scope="module")
+def study() -> StudySummary:
+    """A gain with few labels, none with more, a loss with all of them."""
+    scores = {2: (0.70, 0.75), 8: (0.80, 0.81), 180: (0.90, 0.88)}
+    differences = {2: (0.03, 0.07), 8: (-0.01, 0.03), 180: (-0.03, -0.01)}
+    matches = {2: (5.0, 4.0, 7.0), 8: (9.0, 7.0, math.inf), 180: (120.0, 0.0, math.inf)}
+    return StudySummary(
+        metric="dice",
+        against="scratch",
+        arms=(
+            Arm("scratch", tuple(_point(budget, pair[0]) for budget, pair in scores.items())),
+            Arm(
+                "pretrained",
+                tuple(_point(budget, pair[1]) for budget, pair in scores.items()),
+                tuple(_difference(budget, *ends) for budget, ends in differences.items()),
+                tuple(LabelsToMatch(budget, Interval(*ends), 2, 180) for budget, ends in matches.items()),
+            ),
+        ),
+        all_labels=180,
+    )
+
+
+def _point(budget: int, score: float) -> Point:
+    share = Interval(score / 0.9, score / 0.9 - 0.01, score / 0.9 + 0.01)
+    seeds = (score - 0.01, score, score + 0.01)
+    return Point(budget, Interval(score, score - 0.02, score + 0.02), seeds, 60, 58, share)
+
+
+def _difference(budget: int, lower: float, upper: float) -> Difference:
+    estimate = (lower + upper) / 2
+    corrected = Interval(estimate, lower - 0.015, upper + 0.015)
+    return Difference(budget, Interval(estimate, lower, upper), corrected, 3, 60, 58)

@@ -23,6 +23,7 @@ def put(tmp_path):
             spacing_mm=(1.0, 1.0, 1.0),
             recipe=IntensityRecipe("mr", 0.0, 1.0),
             source=ScanHeader(volume.shape, (1.0, 1.0, 1.0), "RAS", "int16", ()),
+            foreground=tuple((0, length) for length in volume.shape),
         )
 
     return put_volume

@@ -249,6 +249,11 @@ class TestTable:
             "Rows of scans.csv passed over, as they name no image or an earlier row's: 2.",
         )
 
+    def test_rows_that_end_early_name_nobody(self, tmp_path: Path) -> None:
+        table = tmp_path / "scans.csv"
+        table.write_text("image,subject_id,site\na.nii\n")
+        assert subjects(find_scans(table)) == ["a"]
+
     @pytest.mark.parametrize("content", [b"path,label\na.nii,1\n", b"\xff\xfe\x00", b""])
     def test_a_table_without_images_is_a_usage_error(self, tmp_path: Path, content: bytes) -> None:
         table = tmp_path / "scans.csv"

@@ -23,6 +23,7 @@ def scans() -> list[PreparedScan]:
             spacing_mm=(1.0, 1.0, 1.0),
             recipe=IntensityRecipe("mr", 0.0, 1.0),
             source=header,
+            foreground=((0, 10), (0, 20), (0, 30)),
         )
 
     return [scan(0, "alice"), scan(1, "alice"), scan(2, "bob")]

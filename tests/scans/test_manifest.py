@@ -20,6 +20,7 @@ def prepared(name, *, session_id=None):
         spacing_mm=(1.0, 1.0, 1.25),
         recipe=IntensityRecipe("ct", -1000.0, 1 / 3),
         source=ScanHeader((80, 50, 35), (0.5, 1.0, 1.25), "LAS", "int16", AFFINE),
+        foreground=((2, 78), (0, 50), (0, 35)),
     )
 
 
@@ -34,6 +35,7 @@ def test_sizes_are_readable(tmp_path):
     with (tmp_path / "manifest.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert (row["shape"], row["spacing_mm"]) == ("40 x 50 x 35", "1.0 x 1.0 x 1.25")
+    assert row["foreground"] == "2:78 x 0:50 x 0:35"
     assert (row["subject_id"], row["modality"]) == ("sub-a", "ct")
 
 

@@ -10,7 +10,7 @@ import pytest
 from medssl.config.schema import DataConfig
 from medssl.errors import MedsslError, ScanError
 from medssl.progress import SilentProgress
-from medssl.scans import prepare
+from medssl.scans import once, prepare
 from medssl.scans.check import check_scans
 from medssl.scans.find import find_scans
 from medssl.scans.prepare import prepare_scans
@@ -227,7 +227,7 @@ def test_a_scan_that_changes_meanwhile_is_not_stored(scans, store, monkeypatch):
 
 
 def test_a_scan_whose_process_died_is_skipped(scans, store, monkeypatch):
-    monkeypatch.setattr(prepare, "run_jobs", lambda _, jobs, processes: ((job, Died()) for job in jobs))
+    monkeypatch.setattr(once, "run_jobs", lambda _, jobs, processes: ((job, Died()) for job in jobs))
     prepared, skipped = run(scans, store)
     assert not prepared
     assert all("want of memory" in scan.reason for scan in skipped)

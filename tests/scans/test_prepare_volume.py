@@ -8,7 +8,7 @@ from medssl.errors import ScanError
 from medssl.scans.prepare_volume import prepare_volume
 
 
-def prepare(volume, **settings):
+def prepare(volume, *, foreground=None, **settings):
     return prepare_volume(
         volume.astype(np.float32),
         np.diag([2.0, 2.0, 2.0, 1.0]),
@@ -16,6 +16,7 @@ def prepare(volume, **settings):
         path=Path("scan.nii.gz"),
         spacing_mm=(1.0, 1.0, 1.0),
         data=DataConfig(**settings),
+        foreground=foreground,
     )
 
 
@@ -25,30 +26,46 @@ def body_in_air(smooth_volume):
 
 
 def test_the_result_is_resampled_and_normalised(smooth_volume):
-    volume, recipe = prepare(smooth_volume)
-    assert volume.shape == (24, 28, 32)
-    assert (volume.min(), volume.max()) == (0, 1)
-    assert recipe.modality == "mr"
+    prepared = prepare(smooth_volume)
+    assert prepared.voxels.shape == (24, 28, 32)
+    assert (prepared.voxels.min(), prepared.voxels.max()) == (0, 1)
+    assert prepared.recipe.modality == "mr"
+
+
+def test_the_foreground_is_told_in_voxels_of_the_source(smooth_volume):
+    in_air = np.pad(smooth_volume + 500, [(20, 7), (0, 0), (9, 9)])
+    expected = ((17, 35), (0, 14), (6, 28))
+    assert prepare(in_air).foreground == expected
+    whole = prepare(in_air, crop_to_foreground=False)
+    assert whole.foreground == tuple((0, length) for length in in_air.shape)
+
+
+def test_a_given_foreground_is_kept_as_it_is(smooth_volume):
+    box = ((1, 9), (0, 14), (4, 16))
+    prepared = prepare(smooth_volume, foreground=box)
+    assert prepared.foreground == box
+    assert prepared.voxels.shape == (16, 28, 24)
 
 
 def test_a_chosen_modality_overrules_the_guess(smooth_volume):
-    volume, recipe = prepare(smooth_volume, modality="ct", ct_window_hu=(-500, 1500))
+    prepared = prepare(smooth_volume, modality="ct", ct_window_hu=(-500, 1500))
+    recipe = prepared.recipe
     assert (recipe.modality, recipe.lower, recipe.upper) == ("ct", -500, 1500)
-    assert volume.mean() == pytest.approx((smooth_volume.mean() + 500) / 2000, abs=0.01)
+    assert prepared.voxels.mean() == pytest.approx((smooth_volume.mean() + 500) / 2000, abs=0.01)
 
 
 def test_padding_outside_a_ct_field_of_view_counts_as_air(smooth_volume):
     in_air = body_in_air(smooth_volume)
     padded = np.pad(in_air, 5, constant_values=-3024)
-    expected, _ = prepare(in_air, modality="ct")
-    volume, _ = prepare(padded, modality="ct")
-    np.testing.assert_allclose(volume, expected, atol=1e-3)
+    expected = prepare(in_air, modality="ct")
+    actual = prepare(padded, modality="ct")
+    np.testing.assert_allclose(actual.voxels, expected.voxels, atol=1e-3)
 
 
 def test_resampling_does_not_change_what_the_background_is(smooth_volume):
     """Cubic splines undershoot at edges, so percentiles of the foreground are those before resampling."""
-    _, recipe = prepare(np.pad(smooth_volume + 400, 10), modality="mr", percentiles=(1, 99))
-    assert recipe.lower == pytest.approx(np.percentile(smooth_volume + 400, 1), rel=0.01)
+    prepared = prepare(np.pad(smooth_volume + 400, 10), modality="mr", percentiles=(1, 99))
+    assert prepared.recipe.lower == pytest.approx(np.percentile(smooth_volume + 400, 1), rel=0.01)
 
 
 def test_voxels_that_are_no_scan_are_refused():

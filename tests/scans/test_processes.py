@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medssl.errors import MedsslError
-from medssl.scans.processes import Died, run_jobs
+from medssl.scans.processes import Died, count_processes, run_jobs
 
 KILL_OWN_PROCESS = "__import__('os').kill(__import__('os').getpid(), 9)"
 
@@ -25,6 +25,11 @@ UNGUARDED = """
 from medssl.scans.processes import run_jobs
 list(run_jobs(eval, ["1"], processes=1))
 """
+
+
+def test_auto_is_a_process_for_each_usable_core(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
+    assert (count_processes("auto"), count_processes(2), count_processes(0)) == (3, 2, 0)
 
 
 def test_no_processes_means_here_and_in_order():

@@ -18,7 +18,15 @@ def scan(number, subject, content):
     record = ScanRecord(Path(f"/{number}.nii"), str(number), f"sub-{subject}")
     recipe = IntensityRecipe("mr", 0.0, 1.0)
     return PreparedScan(
-        record, str(content), str(content), Path("/x"), (9, 9, 9), (1.0, 1.0, 1.0), recipe, SOURCE
+        record,
+        str(content),
+        str(content),
+        Path("/x"),
+        (9, 9, 9),
+        (1.0, 1.0, 1.0),
+        recipe,
+        SOURCE,
+        ((0, 9),) * 3,
     )
 
 

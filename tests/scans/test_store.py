@@ -25,6 +25,7 @@ ABOUT = {
     "spacing_mm": (0.7, 0.7, 1.25),
     "recipe": IntensityRecipe("mr", 12.5, 3487.0),
     "source": ScanHeader((10, 20, 30), (1.0, 1.0, 3.0), "LAS", "int16", AFFINE),
+    "foreground": ((1, 9), (0, 20), (3, 30)),
 }
 HALF_PRECISION = 2.0**-11
 
@@ -38,7 +39,7 @@ from medssl.scans.store import ScanStore
 volume = np.random.default_rng(0).random((40, 40, 40))
 recipe, header = IntensityRecipe("mr", 0, 1), ScanHeader((1, 1, 1), (1, 1, 1), "RAS", "int16", ())
 for number in itertools.count():
-    about = dict(spacing_mm=(1, 1, 1), recipe=recipe, source=header)
+    about = dict(spacing_mm=(1, 1, 1), recipe=recipe, source=header, foreground=((0, 1),) * 3)
     store = ScanStore(Path(sys.argv[1]))
     store.write(ScanRecord(Path(), "", ""), volume, key="key", content_hash=str(number), **about)
 """
@@ -68,6 +69,7 @@ def test_an_entry_is_found_again_with_all_that_is_known_of_it(store):
     written = store.write(RECORD, random_volume((9, 8, 7)), key="k", content_hash="c", **ABOUT)
     assert written.spacing_mm == ABOUT["spacing_mm"]
     assert (written.recipe, written.source) == (ABOUT["recipe"], ABOUT["source"])
+    assert written.foreground == ABOUT["foreground"]
     assert ScanStore(store.folder).find(RECORD, key="k", content_hash="c") == written
 
 

@@ -18,7 +18,8 @@ from medssl.config.schema import PretrainConfig
 from medssl.errors import ScanError
 from medssl.progress import SilentProgress
 from medssl.scans.record import IntensityRecipe, PreparedScan, ScanHeader, ScanRecord
-from medssl.training.pretraining import TrainingResult, train
+from medssl.training.loop import TrainingResult
+from medssl.training.pretraining import train
 from medssl.training.run_folder import RunFolder
 from medssl.training.settings import StepSettings
 from medssl.training.stream import CropStream
@@ -49,12 +50,13 @@ def make_scans(count: int) -> list[PreparedScan]:
             spacing_mm=(1.0,) * 3,
             recipe=IntensityRecipe("mr", 0.0, 1.0),
             source=header,
+            foreground=((0, SCAN),) * 3,
         )
         for number in range(count)
     ]
 
 
-def read_window(scan: PreparedScan, *, rng: np.random.Generator, broken: set[str]) -> SimpleNamespace:
+def read_window(scan: PreparedScan, *, rng: np.random.Generator, broken: set[str]) -> dict[str, Any]:
     """Crop a ramp along X whose steepness is the scan's, so that it can be told which way it points."""
     if scan.record.scan_id in broken:
         raise ScanError("its file is gone")
@@ -62,7 +64,7 @@ def read_window(scan: PreparedScan, *, rng: np.random.Generator, broken: set[str
     ramp = np.linspace(0.1, 0.6 + 0.3 / (1 + number), SCAN, dtype=np.float32)
     volume = np.broadcast_to(ramp[:, None, None], (SCAN,) * 3)
     x, y, z = rng.integers(0, SCAN - CROP + 1, size=3)
-    return SimpleNamespace(voxels=volume[None, x : x + CROP, y : y + CROP, z : z + CROP].copy())
+    return {"image": volume[None, x : x + CROP, y : y + CROP, z : z + CROP].copy()}
 
 
 class FlipTransform:
@@ -276,7 +278,7 @@ class TinyRun:
 
 
 @pytest.fixture
-def standins() -> SimpleNamespace:
+def standins() -> dict[str, Any]:
     """Everything above that a test may want."""
     return SimpleNamespace(**{name: value for name, value in globals().items() if not name.startswith("__")})
 

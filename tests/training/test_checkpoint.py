@@ -44,7 +44,7 @@ def test_everything_that_changes_comes_back(
     config = standins.make_config(optimiser=optimiser)
     state = new_state(precision="float16", **optimiser)
     batches = standins.make_stream(standins.make_scans(4)).batches(0)
-    optimise(state, next(batches), mixture=standins.TinyMixture(), config=config.optimiser)
+    optimise(state, next(batches), objective=standins.TinyMixture(), config=config.optimiser)
     batches.close()
     state.scaler.update(128.0)
     state.counters.step, state.counters.best_value = 7, 0.25

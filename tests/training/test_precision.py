@@ -31,7 +31,7 @@ def test_what_is_set_is_taken_and_nothing_is_timed(standins: SimpleNamespace) ->
     settings, rows = choose_step_settings(
         standins.make_model(),
         {},
-        mixture=standins.TinyMixture(),
+        objective=standins.TinyMixture(),
         speed=speed,
         optimiser=OptimiserConfig(),
         device=CPU,
@@ -118,7 +118,7 @@ def test_trying_leaves_network_and_random_state_as_they_were(
     settings, rows = choose_step_settings(
         model,
         batch,
-        mixture=standins.TinyMixture(),
+        objective=standins.TinyMixture(),
         speed=SpeedConfig(),
         optimiser=OptimiserConfig(),
         device=CPU,
@@ -133,7 +133,7 @@ def test_trying_leaves_network_and_random_state_as_they_were(
         choose_step_settings(
             model,
             batch,
-            mixture=standins.TinyMixture(),
+            objective=standins.TinyMixture(),
             speed=SpeedConfig(),
             optimiser=OptimiserConfig(accumulate=3),
             device=CPU,

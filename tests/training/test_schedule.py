@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medssl.training.schedule import learning_rate_factor, set_learning_rate
+from medssl.training.schedule import apply_schedule, learning_rate_factor
 
 
 @given(st.integers(1, 500), st.floats(0, 0.9))
@@ -33,5 +33,16 @@ def test_warm_up_is_linear_up_to_the_peak() -> None:
 def test_all_groups_get_the_rate() -> None:
     groups = [{"params": [torch.nn.Parameter(torch.zeros(1))]} for _ in range(2)]
     optimiser = torch.optim.SGD(groups, lr=1.0)
-    set_learning_rate(optimiser, 0.25)
+    apply_schedule(optimiser, 0.25, step=0)
     assert [group["lr"] for group in optimiser.param_groups] == [0.25, 0.25]
+
+
+def test_a_group_has_its_own_rate_and_thaws_when_its_time_has_come() -> None:
+    frozen, free = (torch.nn.Parameter(torch.ones(1)) for _ in range(2))
+    groups = [{"params": [frozen], "rate": 0.5, "thaw_step": 2}, {"params": [free]}]
+    optimiser = torch.optim.SGD(groups, lr=1.0)
+    for step, is_thawed in ((0, False), (1, False), (2, True)):
+        apply_schedule(optimiser, 0.2, step=step)
+        assert frozen.requires_grad == is_thawed
+        assert free.requires_grad
+    assert [group["lr"] for group in optimiser.param_groups] == [0.1, 0.2]

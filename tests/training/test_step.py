@@ -10,7 +10,7 @@ from medssl.config.schema import OptimiserConfig
 from medssl.errors import ConfigError
 from medssl.training.predict import map_tensors
 from medssl.training.settings import StepSettings
-from medssl.training.state import TrainingState, build_optimiser, start_state
+from medssl.training.state import TrainingState, all_alike, build_optimiser, start_state
 from medssl.training.step import StepResult, optimise
 
 
@@ -27,7 +27,7 @@ def take_step(
     batch: dict[str, Tensor],
     *,
     settings: StepSettings = StepSettings("cpu"),  # noqa: B008
-    mixture: Any = None,
+    objective: Any = None,
     **config: Any,
 ) -> tuple[TrainingState, StepResult]:
     optimiser = OptimiserConfig(**config)
@@ -35,7 +35,7 @@ def take_step(
     result = optimise(
         state,
         settings.move(batch),
-        mixture=mixture or standins.TinyMixture(),
+        objective=objective or standins.TinyMixture(),
         config=optimiser,
         with_metrics=True,
     )
@@ -86,7 +86,7 @@ def test_a_step_that_is_not_finite_changes_nothing(
             return loss * math.inf if where == "loss" else (loss - loss.detach()).abs().sqrt()
 
     fresh = standins.make_model(dropout=0.0).state_dict()
-    state, result = take_step(standins, batch, mixture=Broken(), ema_decay=0.5)
+    state, result = take_step(standins, batch, objective=Broken(), ema_decay=0.5)
     assert not result.is_finite
     assert math.isfinite(result.loss) == (where == "gradient")
     assert all(torch.equal(value, fresh[name]) for name, value in state.model.state_dict().items())
@@ -98,9 +98,9 @@ def test_a_step_that_is_not_finite_changes_nothing(
 def test_the_moving_average_follows_the_weights(standins: SimpleNamespace, batch: dict[str, Tensor]) -> None:
     config = OptimiserConfig(ema_decay=0.75, learning_rate=0.1)
     state = start_state(standins.make_model(), settings=StepSettings("cpu"), config=config)
-    optimise(state, batch, mixture=standins.TinyMixture(), config=config)
+    optimise(state, batch, objective=standins.TinyMixture(), config=config)
     first = state.model.encoder.stem.weight.detach().clone()
-    optimise(state, batch, mixture=standins.TinyMixture(), config=config)
+    optimise(state, batch, objective=standins.TinyMixture(), config=config)
     second = state.model.encoder.stem.weight.detach()
     assert not torch.allclose(first, second)
     torch.testing.assert_close(state.best_weights.encoder.stem.weight, 0.75 * first + 0.25 * second)
@@ -129,7 +129,7 @@ def test_a_float16_overflow_leaves_the_step_out_and_lowers_the_scale(
     state = start_state(standins.make_model(), settings=settings, config=config)
     state.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
     before = state.model.encoder.stem.weight.detach().clone()
-    result = optimise(state, batch, mixture=standins.TinyMixture(), config=config)
+    result = optimise(state, batch, objective=standins.TinyMixture(), config=config)
     assert not math.isfinite(result.gradient_norm)
     assert result.is_finite  # the scale is still being searched
     assert torch.equal(state.model.encoder.stem.weight, before)
@@ -138,7 +138,7 @@ def test_a_float16_overflow_leaves_the_step_out_and_lowers_the_scale(
 
 def test_biases_and_norms_are_not_decayed(standins: SimpleNamespace) -> None:
     model = standins.make_model()
-    decayed, free = build_optimiser(model, OptimiserConfig(weight_decay=0.3)).param_groups
+    decayed, free = build_optimiser(all_alike(model), OptimiserConfig(weight_decay=0.3)).param_groups
     assert decayed["weight_decay"] == 0.3
     assert free["weight_decay"] == 0
     assert {id(p) for p in free["params"]} == {

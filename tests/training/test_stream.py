@@ -87,10 +87,10 @@ def test_an_unreadable_scan_is_replaced_by_the_next_and_reported_once(standins: 
 def test_voxels_that_are_not_finite_count_as_unreadable(standins: SimpleNamespace) -> None:
     reports: list[str] = []
 
-    def poisoned(scan: Any, *, rng: np.random.Generator) -> SimpleNamespace:
+    def poisoned(scan: Any, *, rng: np.random.Generator) -> dict[str, Any]:
         window = standins.read_window(scan, rng=rng, broken=set())
         if scan.record.scan_id == "scan1":
-            window.voxels[0, 0, 0, 0] = np.nan
+            window["image"][0, 0, 0, 0] = np.nan
         return window
 
     stream = standins.make_stream(
@@ -133,7 +133,7 @@ def test_threads_do_not_share_a_transforms_random_state(standins: SimpleNamespac
 def test_closing_ends_the_threads_and_begins_no_further_crop(standins: SimpleNamespace) -> None:
     begun: list[str] = []
 
-    def slow(scan: Any, *, rng: np.random.Generator) -> SimpleNamespace:
+    def slow(scan: Any, *, rng: np.random.Generator) -> dict[str, Any]:
         begun.append(scan.record.scan_id)
         time.sleep(0.02)
         return standins.read_window(scan, rng=rng, broken=set())
@@ -149,7 +149,7 @@ def test_closing_ends_the_threads_and_begins_no_further_crop(standins: SimpleNam
 def test_crops_are_made_ahead_but_not_without_bound(standins: SimpleNamespace) -> None:
     made: list[str] = []
 
-    def read(scan: Any, *, rng: np.random.Generator) -> SimpleNamespace:
+    def read(scan: Any, *, rng: np.random.Generator) -> dict[str, Any]:
         made.append(scan.record.scan_id)
         return standins.read_window(scan, rng=rng, broken=set())
 

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from medssl.training.handlers.validation import Validation
+from medssl.training.handlers.validation import PretextMeasure
 from medssl.training.settings import StepSettings
 from medssl.training.state import start_state
 
@@ -26,7 +26,7 @@ def test_it_is_the_mean_over_samples_however_they_are_batched(
 
     stream = standins.make_stream(scans, batch_size=batch_size)
     fixed = stream.fixed_batches(scans, crops_per_scan=2)
-    result = Validation(state, mixture, fixed, health, every_epochs=1).run()
+    result = PretextMeasure(state, mixture, fixed, health)()
 
     whole = stream.collate([stream.sample(scan, crop) for scan in scans for crop in range(2)])
     model = state.model.eval()
@@ -49,7 +49,7 @@ def test_the_moving_average_is_what_is_validated(standins: SimpleNamespace) -> N
     with torch.no_grad():
         state.model.heads["flip"].weight.fill_(math.nan)
     fixed = standins.make_stream(scans).fixed_batches(scans, crops_per_scan=2)
-    result = Validation(state, standins.TinyMixture(), fixed, standins.embedding_health, every_epochs=1).run()
+    result = PretextMeasure(state, standins.TinyMixture(), fixed, standins.embedding_health)()
     assert math.isfinite(result["val/loss"])
 
 
@@ -60,6 +60,6 @@ def test_validating_leaves_training_as_it_was(standins: SimpleNamespace) -> None
     )
     fixed = standins.make_stream(scans).fixed_batches(scans, crops_per_scan=2)
     random_state = torch.get_rng_state()
-    Validation(state, standins.TinyMixture(), fixed, standins.embedding_health, every_epochs=1).run()
+    PretextMeasure(state, standins.TinyMixture(), fixed, standins.embedding_health)()
     assert torch.equal(torch.get_rng_state(), random_state)
     assert state.model.training

@@ -17,14 +17,44 @@ if TYPE_CHECKING:
     from medssl.pretext.mixture import PretextMixture
 
 EmbeddingHealth = Callable[[Tensor], dict[str, float]]
+Measure = Callable[[], dict[str, float]]
 
 
 class Validation:
-    """Adds ``val/...`` losses and metrics and ``embeddings/...`` health to the epoch's metrics.
+    """Adds what is measured on held-out scans to an epoch's metrics, and notes the best epoch.
+
+    Nothing random is drawn, so validating changes nothing about training.
+
+    Args:
+        state: Of the run.
+        measure: Returns metrics by name, of which ``val/loss`` is lowest in the best epoch; every process
+            calls it.
+        every_epochs: How often, apart from after the last epoch.
+    """
+
+    def __init__(self, state: TrainingState, measure: Measure, *, every_epochs: int) -> None:
+        self._state = state
+        self._measure = measure
+        self._every_epochs = every_epochs
+
+    def attach(self, trainer: Engine) -> None:
+        """Validate after every so many epochs and after the last one."""
+        is_due = last_or_every(self._every_epochs)
+        trainer.add_event_handler(Events.EPOCH_COMPLETED(event_filter=is_due), self._report)
+
+    def _report(self, trainer: Engine) -> None:
+        metrics, counters = self._measure(), self._state.counters
+        trainer.state.metrics |= metrics
+        value = metrics["val/loss"]
+        if math.isfinite(value) and (counters.best_value is None or value < counters.best_value):
+            counters.best_value, counters.best_epoch = value, trainer.state.epoch
+
+
+class PretextMeasure:
+    """Measures ``val/...`` losses and metrics and ``embeddings/...`` health on fixed crops.
 
     The crops are the same every time, and the weights are those that are kept: the moving average if there is
-    one. Nothing random is drawn, so validating changes nothing about training. The epoch of the lowest total
-    loss over all tasks is noted as the best.
+    one. ``val/loss`` is the total over all tasks.
     """
 
     def __init__(
@@ -33,21 +63,13 @@ class Validation:
         mixture: "PretextMixture",
         batches: Callable[[], Iterator[dict[str, Tensor]]],
         embedding_health: EmbeddingHealth,
-        *,
-        every_epochs: int,
     ) -> None:
         self._state = state
         self._mixture = mixture
         self._batches = batches
         self._embedding_health = embedding_health
-        self._every_epochs = every_epochs
 
-    def attach(self, trainer: Engine) -> None:
-        """Validate after every so many epochs and after the last one."""
-        is_due = last_or_every(self._every_epochs)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED(event_filter=is_due), self._report)
-
-    def run(self) -> dict[str, float]:
+    def __call__(self) -> dict[str, float]:
         """Return the metrics; every process must call it, and each gets the result over all."""
         averages, embeddings = Averages(), []
         model = self._state.best_weights
@@ -65,13 +87,6 @@ class Validation:
             **{f"val/{name}": value for name, value in values.items()},
             **{f"embeddings/{name}": value for name, value in health.items()},
         }
-
-    def _report(self, trainer: Engine) -> None:
-        metrics, counters = self.run(), self._state.counters
-        trainer.state.metrics |= metrics
-        value = metrics["val/loss"]
-        if math.isfinite(value) and (counters.best_value is None or value < counters.best_value):
-            counters.best_value, counters.best_epoch = value, trainer.state.epoch
 
     def _values(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         predictions = predict(self._state.best_weights, batch, self._state.settings)

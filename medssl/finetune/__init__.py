@@ -1,0 +1,1 @@
+"""A pretrained encoder put to use: segmentation and classification with few labels."""

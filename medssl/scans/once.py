@@ -1,0 +1,160 @@
+"""Do work on files once: what lies in the store is taken from there, the rest is made, in parallel."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+from medssl.errors import MedsslError, ScanError
+from medssl.progress import Progress
+from medssl.scans.hashing import content_hash
+from medssl.scans.processes import Died, run_jobs
+from medssl.scans.source_hashes import Signature, SourceHashes, file_signature
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Task(Protocol[R_co]):
+    """Something to make of one file; small enough to be sent to another process."""
+
+    @property
+    def path(self) -> Path:
+        """Return the file."""
+
+    @property
+    def name(self) -> str:
+        """Return what to call it beside a progress bar."""
+
+    def find(self, content_hash: str) -> R_co | None:
+        """Return what lies in the store for a file of this content, or None."""
+
+    def prepare(self) -> Any:
+        """Read the file and return what there is to store.
+
+        Raises:
+            ScanError: With the reason why that cannot be.
+        """
+
+    def write(self, content_hash: str, prepared: Any) -> R_co:
+        """Store what `prepare` returned.
+
+        Raises:
+            MedsslError: If the store cannot be written to.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Job(Generic[R]):
+    """A task that remains to be done.
+
+    Attributes:
+        index: Its place in the input.
+        task: What to do.
+        signature: Of its file when the run began.
+        content_hash: Of its file, where it is known already.
+    """
+
+    index: int
+    task: Task[R]
+    signature: Signature
+    content_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[R]):
+    """What became of a task.
+
+    Attributes:
+        result: What is in the store now.
+        content_hash: Of its file.
+    """
+
+    result: R
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Stands for the result of a task that failed, for the reason given in one sentence."""
+
+    reason: str
+
+
+def do_once(
+    tasks: Sequence[Task[R]], *, folder: Path, processes: int, description: str, progress: Progress
+) -> list[R | Failed]:
+    """Do each task whose result does not lie in the store; whatever fails, the others go on.
+
+    Args:
+        tasks: What to do.
+        folder: Of the store, which remembers the content of files that did not change.
+        processes: How many run at once; 0 runs the tasks here, one after the other.
+        description: Beside the progress bar.
+        progress: Gets a bar with the name of each task.
+
+    Returns:
+        A result for each task, in their order.
+
+    Raises:
+        MedsslError: If the store cannot be written to, or no process can be started.
+    """
+    hashes = SourceHashes(folder)
+    results: dict[int, R | Failed] = {}
+    jobs: list[Job[R]] = []
+    for index, task in enumerate(tasks):
+        planned = _plan(index, task, hashes)
+        if isinstance(planned, Job):
+            jobs.append(planned)
+        else:
+            results[index] = planned
+    with progress.track(description, total=len(tasks), done=len(results)) as advance:
+        for job, outcome in run_jobs(_do, jobs, processes=processes):
+            if isinstance(outcome, Done):
+                hashes.remember(job.task.path, job.signature, outcome.content_hash)
+                results[job.index] = outcome.result
+            elif isinstance(outcome, Died):
+                results[job.index] = Failed(
+                    "The process that prepared it was ended by the system, most likely for want of memory."
+                )
+            else:
+                results[job.index] = outcome
+            advance(detail=job.task.name)
+    return [results[index] for index in range(len(tasks))]
+
+
+def _plan(index: int, task: Task[R], hashes: SourceHashes) -> Job[R] | R | Failed:
+    """Return what is known of a task without reading its file, or else the job to find out."""
+    try:
+        signature = file_signature(task.path)
+    except OSError:
+        return Failed("It is no longer there, or can no longer be reached.")
+    known = hashes.look_up(task.path, signature)
+    found = task.find(known) if known else None
+    return Job(index, task, signature, known) if found is None else found
+
+
+def _do(job: Job[R]) -> Done[R] | Failed:
+    try:
+        return _find_or_make(job)
+    except ScanError as error:
+        reason = str(error)
+    except MedsslError:  # the store's fault, not the file's
+        raise
+    except MemoryError:
+        reason = "Preparing it needs more memory than there is."
+    except Exception as error:
+        reason = f"Preparing it failed ({type(error).__name__}: {error})."
+    return Failed(reason)
+
+
+def _find_or_make(job: Job[R]) -> Done[R]:
+    task = job.task
+    hashed = job.content_hash or content_hash(task.path)
+    result = task.find(hashed)
+    if result is None:
+        prepared = task.prepare()
+        if file_signature(task.path) != job.signature:
+            raise ScanError("It changed while it was being read; run again when it is complete.")
+        result = task.write(hashed, prepared)
+    return Done(result, hashed)
