@@ -98,8 +98,13 @@ def open_stream(scans: Sequence[PreparedScan], *, network: Network, progress: Pr
 
 
 def read_image(scan: PreparedScan, *, size: Size3D, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return a random window of a scan ``(1, X, Y, Z)`` under ``image``."""
-    return {"image": read_window(scan, size, rng).voxels}
+    """Return a random window of a scan ``(1, X, Y, Z)`` under ``image``, and where in the scan it lies."""
+    window = read_window(scan, size, rng)
+    return {
+        "image": window.voxels,
+        "window_start": np.array(window.start),
+        "scan_shape": np.array(scan.shape),
+    }
 
 
 def draw_samples(stream: CropStream, scans: Sequence[PreparedScan], *, count: int) -> Iterator[Sample]:
