@@ -13,8 +13,11 @@ from medssl.cli.console import console, err_console, print_error
 from medssl.cli.demo import demo
 from medssl.cli.doctor import doctor
 from medssl.cli.embed import embed
+from medssl.cli.finetune import finetune
 from medssl.cli.inspect import inspect
+from medssl.cli.predict import predict
 from medssl.cli.pretrain import pretrain
+from medssl.cli.study import study
 from medssl.errors import MedsslError
 
 DEBUG_FLAG = "--debug"
@@ -29,7 +32,10 @@ app = typer.Typer(
 )
 app.command()(inspect)
 app.command()(pretrain)
+app.command()(finetune)
+app.command()(predict)
 app.command()(embed)
+app.command()(study)
 app.command()(demo)
 app.add_typer(config_app, name="config")
 app.command()(doctor)

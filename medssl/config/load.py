@@ -24,9 +24,7 @@ def load_config(source: str | Path | None, overrides: Sequence[str] = ()) -> Pre
     return load_run_config(PretrainConfig, source, overrides)
 
 
-def load_run_config(
-    kind: type[ConfigT], source: str | Path | None, overrides: Sequence[str] = ()
-) -> ConfigT:
+def load_run_config(kind: type[ConfigT], source: str | Path | None, overrides: Sequence[str] = ()) -> ConfigT:
     """Read a config and apply overrides to it.
 
     Args:

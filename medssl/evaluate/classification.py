@@ -37,7 +37,7 @@ def score_classification(
     exact = probabilities.astype(np.float64)
     weights = subject_resamples(subject_ids)
     is_class = truth[:, None] == np.arange(probabilities.shape[1])
-    recalls = _recalls(is_class, _predicted(exact, threshold) == truth, weights)
+    recalls = _recalls(is_class, predicted_classes(exact, threshold=threshold) == truth, weights)
     scores = {
         "auroc": _auroc(is_class, exact, weights),
         "balanced_accuracy": recalls.mean(axis=1),
@@ -48,7 +48,8 @@ def score_classification(
     return {name: interval(values) for name, values in scores.items()}
 
 
-def _predicted(probabilities: Array, threshold: float) -> NDArray[np.integer]:
+def predicted_classes(probabilities: Array, *, threshold: float = 0.5) -> NDArray[np.integer]:
+    """Return the class that each case counts as, ``(N,)``; arguments as in `score_classification`."""
     if probabilities.shape[1] == 2:
         return (probabilities[:, 1] >= threshold).astype(int)
     return probabilities.argmax(axis=1)

@@ -18,7 +18,8 @@ class ClassificationHead(FinetuneHead):
         covariates: How many numbers come with a case.
         outputs: Number of logits.
         dropout: Share of the embedding that is hidden in training; covariates are too few to be hidden.
-        is_linear: Whether to standardise the embedding and hide nothing, to probe what a frozen encoder holds.
+        is_linear: Whether to standardise the embedding and hide nothing, to probe what a frozen encoder
+            holds.
     """
 
     def __init__(
@@ -46,9 +47,9 @@ class ClassificationHead(FinetuneHead):
 class RunningStandardisation(nn.Module):
     """Shift and scale each feature to mean 0 and deviation 1 over everything seen in training so far.
 
-    Features of a frozen encoder differ in scale by orders of magnitude, and vary little around large means, so
-    that one learning rate would not fit them. Linear probes use batch norm without an affine part for it (He
-    et al., CVPR 2022, section A.1), which needs large batches: of two samples it leaves nothing but signs.
+    Features of a frozen encoder differ in scale by orders of magnitude, and vary little around large means,
+    so that one learning rate would not fit them. Linear probes use batch norm without an affine part for it
+    (He et al., CVPR 2022, section A.1), which needs large batches: of two samples it leaves only signs.
     """
 
     def __init__(self, features: int) -> None:
@@ -72,6 +73,7 @@ class RunningStandardisation(nn.Module):
         size, batch_mean = len(embedding), embedding.mean(dim=0)
         total = self.count + size
         shift = batch_mean - self.mean
-        self.squares += (embedding - batch_mean).square().sum(dim=0) + shift.square() * self.count * size / total
+        self.squares += (embedding - batch_mean).square().sum(dim=0)
+        self.squares += shift.square() * self.count * size / total
         self.mean += shift * size / total
         self.count.copy_(total)

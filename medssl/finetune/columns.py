@@ -49,7 +49,8 @@ def refuse_unknown_column(column: str, cases: Iterable[LabelledCase]) -> None:
     known = list(dict.fromkeys(name for case in cases for name in case.values))
     if column in known:
         return
+    if not known:
+        raise UsageError(f"The cases have no columns at all: name a CSV with the columns image and {column}.")
     close = get_close_matches(column, known, n=1)
-    hint = f"the nearest is {close[0]!r}, of " if close else ""
-    columns = f"{hint}{', '.join(known)}" if known else "there are none beside names and paths"
-    raise UsageError(f"The table has no column {column!r}; choose one of its columns: {columns}.")
+    hint = f" (the nearest is {close[0]!r})" if close else ""
+    raise UsageError(f"The table has no column {column!r}{hint}; its columns are {', '.join(known)}.")

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from medssl.errors import CheckpointError
+from medssl.finetune.classification import Classification
 from medssl.finetune.goal import Goal
 from medssl.finetune.segmentation import Segmentation
 
-GOALS: dict[str, type[Goal]] = {Segmentation.name: Segmentation}
+GOALS: dict[str, type[Goal]] = {goal.name: goal for goal in (Segmentation, Classification)}
 
 
 def rebuild_goal(description: Mapping[str, Any]) -> Goal:

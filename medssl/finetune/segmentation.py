@@ -1,6 +1,6 @@
 """Segmentation: a class for every voxel."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,12 +10,14 @@ import torch.nn.functional as F
 from monai.losses import DiceLoss
 from torch import Tensor, nn
 
+from medssl.config.schema import SpatialConfig
+from medssl.finetune.geometry import AXES, flip_axes
 from medssl.finetune.goal import Batch, Goal, Size3D
 from medssl.finetune.model import FinetuneHead, FinetuneModel
-from medssl.finetune.windows import predict_volume
+from medssl.finetune.windows import SlabPlan, predict_slabs
 from medssl.networks.decoder import UNetDecoder
 from medssl.networks.encoder import Encoder, FeatureMaps
-from medssl.scans.case_crop import read_case_label, read_case_volume, read_case_window
+from medssl.scans.case_crop import read_case_label, read_case_planes, read_case_window
 from medssl.scans.cases import PreparedCase
 from medssl.training.settings import StepSettings
 
@@ -90,10 +92,15 @@ class Segmentation(Goal):
         return head(encoder, len(self.class_names))
 
     def read(self, case: PreparedCase, size: Size3D, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Return ``image`` ``(C, X, Y, Z)`` and ``label`` ``(1, X, Y, Z)``, which holds channel numbers."""
+        """Return ``image`` ``(C, X, Y, Z)`` and ``label`` ``(1, X, Y, Z)``, which holds channel numbers.
+
+        The label of a case without a label map is all background, for whoever does not look at it.
+        """
         window = read_case_window(case, size, rng, foreground_share=self.foreground_share)
-        assert window.label is not None, "training cases have label maps"
-        return {"image": window.voxels, "label": self._to_channels(window.label)}
+        label = window.label
+        if label is None:
+            label = np.zeros((1, *window.voxels.shape[1:]), dtype=np.uint8)
+        return {"image": window.voxels, "label": self._to_channels(label)}
 
     def losses(self, predictions: Mapping[str, Any], batch: Batch) -> dict[str, Tensor]:
         """Return the mean of cross-entropy and soft Dice loss of each crop ``(B,)``."""
@@ -124,13 +131,34 @@ class Segmentation(Goal):
         flips: bool,
     ) -> Tensor:
         """Return the probability of each class ``(classes, X, Y, Z)`` on the prepared grid."""
-        volume = torch.from_numpy(read_case_volume(case))
-        return predict_volume(
+        plan = self.plan_slabs(case, crop_size=crop_size)
+        slabs = self.predict_slabs(model, case, plan=plan, settings=settings, flips=flips)
+        return torch.cat([*slabs], dim=1 + plan.axis)
+
+    def plan_slabs(self, case: PreparedCase, *, crop_size: Size3D) -> SlabPlan:
+        """Return how a case is cut so that memory is enough for the probabilities of one slab."""
+        return SlabPlan.make(case.shape, crop_size=crop_size, classes=len(self.class_names))
+
+    def predict_slabs(
+        self,
+        model: FinetuneModel,
+        case: PreparedCase,
+        *,
+        plan: SlabPlan,
+        settings: StepSettings,
+        flips: bool,
+    ) -> Iterator[Tensor]:
+        """Return what `predict` does, ``(classes, X, Y, Z)`` slab by slab.
+
+        Mirror images are those that training shows by default: the network has seen no others.
+        """
+        mirrored = flip_axes(SpatialConfig(), self.side_names) if flips else ()
+        return predict_slabs(
             lambda image: model({"image": image})[self.name],
-            volume,
-            crop_size=crop_size,
+            lambda start, stop: torch.from_numpy(read_case_planes(case, plan.axis, start, stop)),
+            plan,
             settings=settings,
-            flips=flips,
+            flip_axes=[AXES.index(axis) for axis in mirrored],
         )
 
     def measure(self, predicted: Iterable[tuple[PreparedCase, Tensor]]) -> dict[str, float]:

@@ -129,18 +129,18 @@ def _parse(text: str, cases: Sequence[LabelledCase]) -> Target:
     if len(found) > MAX_CLASSES:
         raise UsageError(
             f"Column {text!r} has {len(found)} distinct values, which looks like a measurement or a name: "
-            f"compare it with a number, as in '{text}>{min(found)}'."
+            f"compare numbers, as in '{text}>10', or choose a column with at most {MAX_CLASSES} values."
         )
     return Target(text, text, tuple(sorted(found, key=_in_order)))
 
 
 def _refuse_unanswerable(target: Target, cases: Sequence[LabelledCase]) -> None:
     """Raise a UsageError unless the cases hold at least two answers."""
-    answers = {target.class_of(case) for case in cases} - {None}
+    answers = {answer for case in cases if (answer := target.class_of(case)) is not None}
     if not answers:
         raise UsageError(f"Column {target.column!r} is empty in all {len(cases)} cases: fill it in.")
     if len(answers) == 1:
-        only = target.classes[answers.pop() or 0]
+        only = target.classes[answers.pop()]
         raise UsageError(
             f"All cases have the same answer to {target.name!r}, {only}: there is nothing to tell apart."
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from medssl.config.schema import FinetuneConfig
+from medssl.errors import UsageError
+from medssl.finetune.consistency import MixedStream, TaughtSegmentation, augment_student
 from medssl.finetune.geometry import make_transform
 from medssl.finetune.goal import Goal, Size3D
 from medssl.finetune.layers import plan_layers
 from medssl.finetune.model import FinetuneModel
-from medssl.finetune.segmentation import SegmentationHead
+from medssl.finetune.segmentation import Segmentation, SegmentationHead
 from medssl.finetune.transfer import Pretrained
 from medssl.networks.build import build_encoder
 from medssl.networks.weights import LoadReport
@@ -154,6 +156,7 @@ def train(
     *,
     goal: Goal,
     val: Sequence[PreparedCase],
+    unlabelled: Sequence[PreparedCase],
     crop_size: Size3D,
     config: FinetuneConfig,
     settings: StepSettings,
@@ -171,6 +174,7 @@ def train(
         stream: Of the training cases.
         goal: What it is for.
         val: Cases of other subjects, perhaps none.
+        unlabelled: Scans that take part without labels; none where the config leaves them out.
         crop_size: Voxels of a crop.
         config: Of the run.
         settings: How a step is computed.
@@ -187,14 +191,24 @@ def train(
     state = start_state(
         model,
         settings=settings,
-        config=config.optimiser,
+        config=_with_teacher(config).optimiser,
         choose_layers=plan_layers(config.transfer, total_steps=total_steps),
     )
+    augment = IntensityAugmentation(config.augmentation, inputs=("image",), targets=())
+    course: dict[str, Any] = {"objective": goal, "stream": stream, "prepare_batch": augment}
+    if is_taught(config):
+        assert isinstance(goal, Segmentation)
+        others = _open_unlabelled(
+            unlabelled, goal=goal, config=config, crop_size=crop_size, progress=progress
+        )
+        course = {
+            "objective": TaughtSegmentation(goal, state, config.unlabelled, total_steps=total_steps),
+            "stream": MixedStream(stream, others),
+            "prepare_batch": partial(augment_student, augment),
+        }
     result = run_loop(
         state,
-        objective=goal,
-        stream=stream,
-        prepare_batch=IntensityAugmentation(config.augmentation, inputs=("image",), targets=()),
+        **course,
         extent=Extent(training.steps_per_epoch, training.epochs),
         watch=Watch(
             measure=(lambda: measure(state, goal, val, crop_size=crop_size)) if val else None,
@@ -210,6 +224,41 @@ def train(
     kept = run.best_checkpoint if run.best_checkpoint.exists() else run.last_checkpoint
     load_model(kept, model)
     return result
+
+
+def is_taught(config: FinetuneConfig) -> bool:
+    """Return whether scans without labels take part."""
+    return config.unlabelled.method != "none"
+
+
+def _with_teacher(config: FinetuneConfig) -> FinetuneConfig:
+    """Return the config with a moving average, which is the teacher, where one is needed."""
+    if not is_taught(config) or config.optimiser.ema_decay is not None:
+        return config
+    averaged = config.optimiser.model_copy(update={"ema_decay": config.unlabelled.ema_decay})
+    return config.model_copy(update={"optimiser": averaged})
+
+
+def _open_unlabelled(
+    cases: Sequence[PreparedCase],
+    *,
+    goal: Goal,
+    config: FinetuneConfig,
+    crop_size: Size3D,
+    progress: Progress,
+) -> CropStream[PreparedCase]:
+    """Return batches of cases whose labels are not looked at."""
+    if not cases:
+        raise UsageError(f"unlabelled.method is {config.unlabelled.method}: name scans without labels.")
+    blind = [replace(case, label_path=None, class_voxels={}) for case in cases]
+    training = config.training.model_copy(
+        update={
+            "batch_size": config.unlabelled.batch_size,
+            "seed": derive_seed("unlabelled", config.training.seed),
+        }
+    )
+    own = config.model_copy(update={"training": training})
+    return open_stream(blind, goal=goal, config=own, crop_size=crop_size, progress=progress)
 
 
 def measure(

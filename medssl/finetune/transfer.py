@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from medssl.errors import CheckpointError, UsageError
+from medssl.errors import UsageError
 from medssl.networks.build import rebuild_encoder
 from medssl.networks.decoder import UNetDecoder
 from medssl.networks.encoder import Encoder
@@ -16,7 +16,10 @@ from medssl.networks.weights import LoadReport, load_weights, read_weights
 from medssl.training.checkpoint import read_checkpoint, weights_to_keep
 
 WEIGHTS = "encoder.safetensors"
-DECODER_PREFIX = "heads.inpainting.decoder."
+DECODER_PREFIXES = ("heads.location.decoder.", "heads.inpainting.decoder.")
+"""Where a checkpoint holds the decoders of tasks that predict something of every voxel, the better start
+first: where a voxel lies says more of its class than how bright it is."""
+
 LAST_LAYER = "out."
 
 
@@ -55,7 +58,7 @@ class Pretrained:
         return encoder, load_weights(encoder, read_weights(self.weights))
 
     def load_decoder(self, decoder: UNetDecoder) -> LoadReport | None:
-        """Load all but the last layer of the decoder that rebuilt hidden voxels; None where there is none.
+        """Load all but the last layer of the decoder of a dense pretext task; None where there was none.
 
         It lies in the run's checkpoints, as the encoder's file holds the encoder alone.
         """
@@ -64,12 +67,12 @@ class Pretrained:
         if not kept:
             return None
         state = weights_to_keep(read_checkpoint(kept[0]))
-        decoder_state: dict[str, Tensor] = {
-            name.removeprefix(DECODER_PREFIX): tensor
-            for name, tensor in state.items()
-            if name.startswith(DECODER_PREFIX) and not name.startswith(DECODER_PREFIX + LAST_LAYER)
-        }
-        try:
-            return load_weights(decoder, decoder_state) if decoder_state else None
-        except CheckpointError:
-            return None
+        for prefix in DECODER_PREFIXES:
+            own: dict[str, Tensor] = {
+                name.removeprefix(prefix): tensor
+                for name, tensor in state.items()
+                if name.startswith(prefix) and not name.startswith(prefix + LAST_LAYER)
+            }
+            if own:
+                return load_weights(decoder, own)
+        return None

@@ -1,6 +1,7 @@
 """Whole volumes through a network that sees crops."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, combinations
 
 import torch
@@ -19,46 +20,107 @@ than windows that overlap, and the network sees hardly more than in training."""
 
 WINDOWS_AT_ONCE = 2
 
+SLAB_BYTES = 2**28
+"""Probabilities of all classes that are kept at once, apart from what neighbouring slabs share."""
+
+FLOAT32_BYTES = 4
+
 Predict = Callable[[Tensor], Tensor]
+ReadPlanes = Callable[[int, int], Tensor]
 Size3D = tuple[int, int, int]
 
 
-def predict_volume(
-    predict: Predict,
-    volume: Tensor,
-    *,
-    crop_size: Size3D,
-    settings: StepSettings,
-    flips: bool,
-) -> Tensor:
-    """Return class probabilities of a volume, in windows weighted by a Gaussian (MONAI's sliding window).
+@dataclass(frozen=True)
+class SlabPlan:
+    """How a volume is cut into slabs for which memory is enough, one after the other.
 
-    On the device there are never more than a few windows; the volume and the sum stay on the CPU.
+    Slabs begin where windows begin, and are predicted with all windows that touch them. So each voxel gets
+    what it would get from the windows of the whole volume.
+
+    Attributes:
+        axis: Spatial axis that is cut, the longest one.
+        shape: Voxels of the volume.
+        window: Voxels of a window.
+        planes: How many planes memory is enough for; a slab has at least those between two windows.
+    """
+
+    axis: int
+    shape: Size3D
+    window: Size3D
+    planes: int
+
+    @classmethod
+    def make(cls, shape: Size3D, *, crop_size: Size3D, classes: int) -> "SlabPlan":
+        """Plan slabs of at most `SLAB_BYTES` of probabilities where that is possible."""
+        axis = shape.index(max(shape))
+        voxels = shape[0] * shape[1] * shape[2] // shape[axis]
+        planes = SLAB_BYTES // (FLOAT32_BYTES * classes * voxels)
+        return cls(axis, shape, _window_size(shape, crop_size), planes)
+
+    def slabs(self) -> Iterator[tuple[int, int]]:
+        """Yield the first plane of each slab, and the one after its last."""
+        length, window, step = self.shape[self.axis], self.window[self.axis], self._step
+        size = max(self.planes // step, 1) * step
+        start = 0
+        # The last window is moved back to the rim, and no slab but the last may be touched by it.
+        while self.planes < length and start + size <= length - window:
+            yield start, start + size
+            start += size
+        yield start, length
+
+    def seen_by(self, start: int, stop: int) -> tuple[int, int]:
+        """Return the first and the last plane, exclusive, of the windows that touch a slab."""
+        length, window, step = self.shape[self.axis], self.window[self.axis], self._step
+        first = max(start - (window - 1) // step * step, 0)
+        return first, length if stop == length else stop - step + window
+
+    @property
+    def _step(self) -> int:
+        return max(int(self.window[self.axis] * (1 - OVERLAP)), 1)
+
+
+def predict_slabs(
+    predict: Predict,
+    read: ReadPlanes,
+    plan: SlabPlan,
+    *,
+    settings: StepSettings,
+    flip_axes: Sequence[int] = (),
+) -> Iterator[Tensor]:
+    """Return class probabilities slab by slab, in windows weighted by a Gaussian (MONAI's sliding window).
+
+    On the device there are never more than a few windows; volume and probabilities stay on the CPU.
 
     Args:
         predict: From ``(B, C, *window)`` to logits ``(B, K, *window)``.
-        volume: ``(C, X, Y, Z)`` on the CPU.
-        crop_size: Of the crops the network was trained on.
+        read: From a first and a last plane, exclusive, along ``plan.axis`` to that part of the volume,
+            ``(C, X, Y, Z)`` on the CPU.
+        plan: How the volume is cut.
         settings: Device and precision.
-        flips: Whether to average over the eight mirrored copies.
+        flip_axes: Spatial axes, 0 to 2; each window is averaged over its mirror images along any of them,
+            as in nnU-Net.
 
     Returns:
-        ``(K, X, Y, Z)`` on the CPU.
+        ``(K, X, Y, Z)`` on the CPU, computed one at a time, which follow one another along ``plan.axis``.
     """
-    window = _window_size(volume.shape[1:], crop_size)
+    mirrored = _mirror_images(flip_axes)
 
     def probabilities(image: Tensor) -> Tensor:
-        with settings.autocast():
-            logits = predict(image.contiguous(memory_format=settings.memory_format))
-        return logits.float().softmax(dim=1)
-
-    mirrored = _all_flips() if flips else [()]
-    total = torch.zeros(())
-    with torch.inference_mode():
+        total = torch.zeros((), device=image.device)
         for axes in mirrored:
-            image = volume[None].flip(axes)
-            total = total + _slide(probabilities, image, window, settings).flip(axes)
-    return (total / len(mirrored))[0]
+            with settings.autocast():
+                logits = predict(image.flip(axes).contiguous(memory_format=settings.memory_format))
+            total = total + logits.float().softmax(dim=1).flip(axes)
+        return total / len(mirrored)
+
+    def predict_slab(start: int, stop: int) -> Tensor:
+        first, last = plan.seen_by(start, stop)
+        with torch.inference_mode():
+            seen = _slide(probabilities, read(first, last)[None], plan.window, settings)[0]
+        # A copy, so that the planes of the neighbours are freed.
+        return seen.narrow(1 + plan.axis, start - first, stop - start).clone()
+
+    return (predict_slab(start, stop) for start, stop in plan.slabs())
 
 
 def _slide(predict: Predict, image: Tensor, window: Size3D, settings: StepSettings) -> Tensor:
@@ -93,6 +155,7 @@ def _pad(image: Tensor, window: Size3D) -> Tensor:
     return F.pad(image, width, mode="replicate") if any(missing) else image
 
 
-def _all_flips() -> list[tuple[int, ...]]:
-    axes = (2, 3, 4)
+def _mirror_images(flip_axes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the axes of a batch to flip for each mirror image, none of them first."""
+    axes = [2 + axis for axis in flip_axes]
     return [*chain.from_iterable(combinations(axes, count) for count in range(len(axes) + 1))]

@@ -62,6 +62,19 @@ def read_case_volume(case: PreparedCase) -> NDArray[np.float32]:
     return _read_channels(case, (slice(None),) * 3)
 
 
+def read_case_planes(case: PreparedCase, axis: int, start: int, stop: int) -> NDArray[np.float32]:
+    """Read some planes of all channels of a case: ``(C, X, Y, Z)``, float32 in [0, 1].
+
+    Args:
+        case: Prepared case.
+        axis: Across which the planes lie: 0, 1 or 2.
+        start: First plane.
+        stop: The one after the last plane.
+    """
+    planes = slice(start, stop)
+    return _read_channels(case, tuple(planes if index == axis else slice(None) for index in range(3)))
+
+
 def read_case_label(case: PreparedCase) -> NDArray[np.uint8]:
     """Read the label map of a case whole: ``(X, Y, Z)``, uint8 classes on the prepared grid.
 

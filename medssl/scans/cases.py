@@ -82,6 +82,7 @@ def prepare_cases(
     spacing_mm: Spacing,
     data: DataConfig,
     progress: Progress,
+    keep_copies: bool = False,
 ) -> tuple[list[PreparedCase], list[SkippedScan]]:
     """Bring every case into a store, unless it lies there already.
 
@@ -95,6 +96,7 @@ def prepare_cases(
         spacing_mm: The spacing to resample to, along R, A and S.
         data: Intensity settings, whether to crop, and how many processes to use.
         progress: Gets bars, and a warning where label maps reach outside of the foreground.
+        keep_copies: Whether to keep cases with the same first channel too, as where each is to be predicted.
 
     Raises:
         MedsslError: If the store cannot be written to, or no process can be started.
@@ -102,7 +104,7 @@ def prepare_cases(
     recipe = Recipe(store, spacing_mm, data)
     faults: dict[str, str] = {}
     checked = _check_headers(cases, faults, progress=progress)
-    channels = _prepare_channels(checked, faults, recipe=recipe, progress=progress)
+    channels = _prepare_channels(checked, faults, recipe=recipe, progress=progress, keep_copies=keep_copies)
     labels = _prepare_labels(cases, channels, faults, recipe=recipe, progress=progress)
     prepared = []
     for case in cases:
@@ -157,13 +159,23 @@ def _other_grid(scan: CheckedScan, before: Sequence[CheckedScan]) -> str | None:
 
 
 def _prepare_channels(
-    checked: Mapping[str, Sequence[CheckedScan]], faults: Faults, *, recipe: Recipe, progress: Progress
+    checked: Mapping[str, Sequence[CheckedScan]],
+    faults: Faults,
+    *,
+    recipe: Recipe,
+    progress: Progress,
+    keep_copies: bool,
 ) -> dict[str, list[PreparedScan]]:
     """Prepare the first channels, then the others on the boxes of those; note the faults."""
     firsts = [scans[0] for scans in checked.values()]
     id_of = {scan.record.path: scan.record.scan_id for scan in firsts}
     prepared, skipped = prepare_scans(
-        firsts, store=recipe.store, spacing_mm=recipe.spacing_mm, data=recipe.data, progress=progress
+        firsts,
+        store=recipe.store,
+        spacing_mm=recipe.spacing_mm,
+        data=recipe.data,
+        progress=progress,
+        keep_copies=keep_copies,
     )
     faults |= {id_of[scan.path]: scan.reason for scan in skipped}
     channels = {first.record.scan_id: [first] for first in prepared}

@@ -72,11 +72,15 @@ def to_ras(voxels: NDArray[T], affine: NDArray[np.float64]) -> tuple[NDArray[T],
     return np.ascontiguousarray(volume), affine @ nib.orientations.inv_ornt_aff(axes, voxels.shape)
 
 
-def from_ras(volume: NDArray[T], header: ScanHeader) -> NDArray[T]:
-    """Undo `to_ras`: flip and swap the axes of ``(X, Y, Z)`` to those in which the file stores them."""
-    ras = nib.orientations.axcodes2ornt("RAS")
-    stored = nib.io_orientation(np.array(header.affine))
-    return np.ascontiguousarray(nib.apply_orientation(volume, nib.orientations.ornt_transform(ras, stored)))
+def as_ras(voxels: NDArray[T], header: ScanHeader) -> NDArray[T]:
+    """Return a view of stored voxels ``(I, J, K)`` as ``(X, Y, Z)``; what is written to it lands in them.
+
+    Args:
+        voxels: On the grid of ``header``.
+        header: Of the file.
+    """
+    view: NDArray[T] = nib.apply_orientation(voxels, nib.io_orientation(np.array(header.affine)))
+    return view
 
 
 def refuse_other_grid(header: ScanHeader, like: ScanHeader, *, name: str) -> None:

@@ -1,56 +1,55 @@
 """From the grid of prepared scans back to that of their source files; and label maps onto other grids."""
 
-from collections.abc import Iterable
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medssl.scans.geometry import along_ras, from_ras
+from medssl.scans.geometry import as_ras
 from medssl.scans.record import Bounds, ScanHeader
 from medssl.scans.resample import LINEAR_ORDER, Shape, resample_to_shape
-
-T = TypeVar("T", bound=np.generic)
-
-
-def to_source(
-    volume: NDArray[np.float32], *, header: ScanHeader, foreground: Bounds, fill: float
-) -> NDArray[np.float32]:
-    """Bring a volume on the prepared grid back to the voxels of its source, by linear interpolation.
-
-    The outer corners of the volume are those of the foreground box, as `medssl.scans.resample` left them.
-
-    Args:
-        volume: ``(X, Y, Z)`` on the prepared grid, such as the probability of one class.
-        header: Of the source file.
-        foreground: The box of the source volume that was prepared.
-        fill: Value outside of the box.
-
-    Returns:
-        ``(I, J, K)``, the axes in the order and direction in which the source stores them.
-    """
-    return _place(_in_box(volume, foreground), header=header, foreground=foreground, fill=fill)
+from medssl.scans.slabs import resample_slabs
 
 
 def label_map_on_source(
-    probabilities: Iterable[NDArray[np.float32]], *, header: ScanHeader, foreground: Bounds
+    slabs: Iterable[NDArray[np.float32]],
+    *,
+    axis: int,
+    shape: Shape,
+    header: ScanHeader,
+    foreground: Bounds,
+    probabilities: NDArray[np.float32] | None = None,
 ) -> NDArray[np.uint8]:
     """Return the most probable class of each voxel of the source; 0 outside of the foreground box.
 
-    Probabilities are interpolated before classes are compared, one class at a time, so memory for two volumes
-    of the source is enough if the iterable makes them one by one.
+    Probabilities are interpolated linearly before classes are compared, slab by slab and one class at a time,
+    so memory for a few slabs and the label map is enough. The outer corners of the prepared volume are those
+    of the foreground box, as `medssl.scans.resample` left them.
 
     Args:
-        probabilities: For each class, from the background on, ``(X, Y, Z)`` on the prepared grid; logits will
-            do as well.
+        slabs: Of the prepared volume, one after the other along ``axis``: ``(C, X, Y, Z)`` with a channel for
+            each class, from the background on. One slab may be all of it.
+        axis: 0, 1 or 2.
+        shape: Voxels of the prepared volume.
         header: Of the source file.
         foreground: The box of the source volume that was prepared.
+        probabilities: ``(C, I, J, K)`` on the source, filled with what is compared; outside of the foreground
+            box the background gets 1.
 
     Returns:
         ``(I, J, K)``, the axes in the order and direction in which the source stores them.
     """
-    scores = ((index, _in_box(volume, foreground)) for index, volume in enumerate(probabilities))
-    return _place(_highest(scores), header=header, foreground=foreground, fill=0)
+    labels = np.zeros(header.shape, dtype=np.uint8)
+    kept = [] if probabilities is None else [as_ras(volume, header) for volume in probabilities]
+    for index, volume in enumerate(kept):
+        volume[...] = index == 0
+    inside = tuple(slice(*sides) for sides in foreground)
+    box = as_ras(labels, header)[inside]
+    x, y, z = box.shape
+    for planes, classes in resample_slabs(slabs, axis=axis, shape=shape, shape_to=(x, y, z)):
+        here = (*(slice(None),) * axis, planes)
+        box[here] = _highest(enumerate(_keep(classes, [volume[inside][here] for volume in kept])))
+    return labels
 
 
 def resample_labels(labels: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:
@@ -71,9 +70,14 @@ def resample_labels(labels: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8
     )
 
 
-def _in_box(volume: NDArray[np.float32], foreground: Bounds) -> NDArray[np.float32]:
-    x, y, z = (stop - start for start, stop in foreground)
-    return resample_to_shape(volume, (x, y, z), order=LINEAR_ORDER)
+def _keep(
+    volumes: Iterable[NDArray[np.float32]], places: Sequence[NDArray[np.float32]]
+) -> Iterator[NDArray[np.float32]]:
+    """Pass volumes on, and write each to its place where there are places."""
+    for index, volume in enumerate(volumes):
+        if places:
+            places[index][...] = volume
+        yield volume
 
 
 def _highest(scores: Iterable[tuple[int, NDArray[np.float32]]]) -> NDArray[np.uint8]:
@@ -86,10 +90,3 @@ def _highest(scores: Iterable[tuple[int, NDArray[np.float32]]]) -> NDArray[np.ui
         labels[is_higher] = label
         best = np.maximum(best, score)
     return labels
-
-
-def _place(box: NDArray[T], *, header: ScanHeader, foreground: Bounds, fill: float) -> NDArray[T]:
-    """Put a box of the source volume where it belongs, and turn the whole to the stored axes."""
-    volume = np.full(along_ras(header)[0], fill, dtype=box.dtype)
-    volume[tuple(slice(*sides) for sides in foreground)] = box
-    return from_ras(volume, header)

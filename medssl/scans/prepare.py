@@ -106,11 +106,12 @@ def prepare_scans(
     spacing_mm: Spacing,
     data: DataConfig,
     progress: Progress,
+    keep_copies: bool = False,
 ) -> tuple[list[PreparedScan], list[SkippedScan]]:
     """Read, check, crop, resample and normalise scans into a store, unless they lie there already.
 
     A scan that cannot be prepared, whatever the cause, is skipped with its reason; so is a second scan of the
-    same content. Both lists keep the order of ``scans``.
+    same content, from which nothing can be learned. Both lists keep the order of ``scans``.
 
     Args:
         scans: From `medssl.scans.check.check_scans`.
@@ -118,13 +119,15 @@ def prepare_scans(
         spacing_mm: The spacing to resample to, along R, A and S.
         data: Intensity settings, whether to crop, and how many processes to use.
         progress: Gets a bar with the name of each scan.
+        keep_copies: Whether to keep scans of the same content too, as where each is to be predicted.
 
     Raises:
         MedsslError: If the store cannot be written to, or no process can be started.
     """
     recipe = Recipe(store, spacing_mm, data)
     tasks = [ScanTask(scan, recipe) for scan in scans]
-    return _sort_out(scans, prepare_each(tasks, recipe=recipe, progress=progress))
+    outcomes = prepare_each(tasks, recipe=recipe, progress=progress)
+    return _sort_out(scans, outcomes, keep_copies=keep_copies)
 
 
 def prepare_each(
@@ -150,17 +153,18 @@ def prepare_each(
 
 
 def _sort_out(
-    scans: Sequence[CheckedScan], outcomes: Sequence[PreparedScan | Failed]
+    scans: Sequence[CheckedScan], outcomes: Sequence[PreparedScan | Failed], *, keep_copies: bool
 ) -> tuple[list[PreparedScan], list[SkippedScan]]:
-    """Part prepared from skipped, and skip all but the first scan of each content."""
-    first: dict[str, PreparedScan] = {}
-    skipped = []
+    """Part prepared from skipped, and skip all but the first scan of each content unless copies are kept."""
+    first: dict[str, str] = {}
+    prepared, skipped = [], []
     for scan, outcome in zip(scans, outcomes, strict=True):
         if isinstance(outcome, Failed):
             skipped.append(SkippedScan(scan.record.path, outcome.reason))
-        elif outcome.voxels_hash in first:
-            same_as = first[outcome.voxels_hash].record.scan_id
-            skipped.append(SkippedScan(scan.record.path, f"It has the same content as {same_as}."))
+            continue
+        same_as = first.setdefault(outcome.voxels_hash, outcome.record.scan_id)
+        if keep_copies or same_as == outcome.record.scan_id:
+            prepared.append(outcome)
         else:
-            first[outcome.voxels_hash] = outcome
-    return list(first.values()), skipped
+            skipped.append(SkippedScan(scan.record.path, f"It has the same content as {same_as}."))
+    return prepared, skipped

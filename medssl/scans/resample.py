@@ -45,13 +45,23 @@ def resample_to_shape(volume: NDArray[np.float32], shape: Shape, *, order: int) 
     """
     for axis, (n_from, n_to) in enumerate(zip(volume.shape, shape, strict=True)):
         if n_to != n_from:
-            weights = _interpolation_matrix(n_from, n_to, order)
-            volume = np.moveaxis(np.tensordot(weights, volume, axes=(1, axis)), 0, axis)
+            weights = interpolation_matrix(n_from, n_to, order)
+            volume = combine_planes(volume, weights, axis)
     return np.ascontiguousarray(volume)
 
 
-def _interpolation_matrix(n_from: int, n_to: int, order: int) -> NDArray[np.float32]:
-    """Return the ``(n_to, n_from)`` matrix that resamples one axis: what happens to each unit impulse."""
+def combine_planes(
+    volume: NDArray[np.float32], weights: NDArray[np.float32], axis: int
+) -> NDArray[np.float32]:
+    """Multiply a volume with an ``(n_to, n_from)`` matrix along one axis."""
+    return np.moveaxis(np.tensordot(weights, volume, axes=(1, axis)), 0, axis)
+
+
+def interpolation_matrix(n_from: int, n_to: int, order: int) -> NDArray[np.float32]:
+    """Return the ``(n_to, n_from)`` matrix that resamples one axis: what happens to each unit impulse.
+
+    With `LINEAR_ORDER` a row is zero but for a few neighbours.
+    """
     impulses = np.eye(n_from)
     if n_to < n_from:
         # Half a voxel for each voxel that is skipped, as in scikit-image; less would alias, more would blur.

@@ -1,12 +1,13 @@
 """The course of a run: from a network and batches to checkpoints, curves and pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from ignite.engine import Engine
+from torch import Tensor
 
 from medssl.config.schema import RunConfig
 from medssl.errors import InterruptedRunError
@@ -30,7 +31,6 @@ from medssl.training.objective import Objective
 from medssl.training.run_folder import RunFolder
 from medssl.training.signals import StopRequest
 from medssl.training.state import TrainingState
-from medssl.training.stream import CropStream
 
 if TYPE_CHECKING:
     from medssl.pretext.task import CueReport
@@ -41,6 +41,16 @@ class Handler(Protocol):
 
     def attach(self, trainer: Engine) -> None:
         """Register for the events."""
+
+
+class BatchStream(Protocol):
+    """Where batches come from, such as `medssl.training.stream.CropStream`."""
+
+    def batches(self, start_step: int = 0) -> Generator[dict[str, Tensor]]:
+        """Yield the batches of ``start_step`` and all later steps, without end."""
+
+    def scan_ids(self, step: int) -> Sequence[str]:
+        """Return which scans the batch of a step is cropped from."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +93,7 @@ def run_loop(
     state: TrainingState,
     *,
     objective: Objective,
-    stream: CropStream,
+    stream: BatchStream,
     prepare_batch: PrepareBatch,
     extent: "Extent",
     watch: Watch,

@@ -81,7 +81,7 @@ def find_candidates(
         found = _without_test_scans(found)
     scans, skipped = check_scans(found, progress=progress)
     if not scans:
-        raise NoUsableScanError(_none_usable(source, skipped))
+        raise NoUsableScanError(none_usable(source, skipped))
     spacing_mm = plan_spacing([scan.header for scan in scans], data)
     return Candidates(scans=scans, skipped=skipped, spacing_mm=spacing_mm, layout=found.layout)
 
@@ -99,7 +99,7 @@ def prepare_cohort(
     )
     skipped = [*candidates.skipped, *unreadable]
     if not prepared:
-        raise NoUsableScanError(_none_usable(source, skipped))
+        raise NoUsableScanError(none_usable(source, skipped))
     train, val = split_by_subject(prepared, val_fraction=data.val_fraction, seed=seed)
     return Cohort(train=train, val=val, skipped=skipped)
 
@@ -111,7 +111,8 @@ def _without_test_scans(found: Found) -> Found:
     return replace(found, scans=kept, skipped=(*found.skipped, *set_aside))
 
 
-def _none_usable(source: Path, skipped: Sequence[SkippedScan]) -> str:
+def none_usable(source: Path, skipped: Sequence[SkippedScan]) -> str:
+    """Return a sentence that says why nothing was found, with the first reason where there is one."""
     if not skipped:
         return f"No scan was found in {source}."
     example = skipped[0]

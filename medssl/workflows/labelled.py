@@ -8,9 +8,12 @@ import numpy as np
 
 from medssl.config.schema import DataConfig, FinetuneConfig
 from medssl.errors import NoUsableScanError, UsageError
-from medssl.finetune.budget import part_test_cases
+from medssl.finetune.budget import ClassOf, part_test_cases
+from medssl.finetune.classification import Classification
 from medssl.finetune.goal import Goal, Size3D
 from medssl.finetune.segmentation import Segmentation
+from medssl.finetune.targets import Target, keep_answered, parse_targets
+from medssl.finetune.training import is_taught
 from medssl.finetune.transfer import Pretrained
 from medssl.networks.build import coarsest_stride
 from medssl.progress import Progress
@@ -22,6 +25,7 @@ from medssl.scans.plan import plan_crop_size, plan_spacing
 from medssl.scans.read import read_header
 from medssl.scans.record import SkippedScan
 from medssl.scans.store import ScanStore
+from medssl.scans.unlabelled import find_unlabelled
 
 SPACING_RATIO = 1.5
 """Scans sampled this much coarser or finer than those of pretraining look different to the encoder."""
@@ -37,17 +41,21 @@ class Labelled:
         dataset: As it was found.
         pool: Cases to learn from, with labels.
         test: Test cases, with labels.
+        skipped: Cases that are left out so far.
         data: How scans are prepared: as for pretraining, or as planned from these.
         spacing_mm: Likewise.
         store: Where prepared cases lie.
+        targets: What is told apart, for classification.
     """
 
     dataset: LabelledDataset
     pool: list[LabelledCase]
     test: list[LabelledCase]
+    skipped: list[SkippedScan]
     data: DataConfig
     spacing_mm: tuple[float, float, float]
     store: ScanStore
+    targets: tuple[Target, ...] = ()
 
 
 def find_cases(
@@ -62,8 +70,15 @@ def find_cases(
     dataset = find_labelled(source, label_column=config.cases.label_column if is_segmentation else None)
     for note in dataset.notes:
         progress.say(note)
-    labelled = [case for case in dataset.cases if case.label or not is_segmentation]
-    pool, test = part_test_cases(labelled)
+    targets: tuple[Target, ...] = ()
+    skipped = list(dataset.skipped)
+    if is_segmentation:
+        usable = [case for case in dataset.cases if case.label]
+    else:
+        targets = parse_targets(config.cases.targets, dataset.cases)
+        usable, unanswered = keep_answered(dataset.cases, targets)
+        skipped += unanswered
+    pool, test = part_test_cases(usable)
     if not pool:
         raise UsageError(f"All labelled cases of {source} are test cases; there is none to learn from.")
     data = DataConfig(**pretrained.provenance["data"]) if pretrained else config.data
@@ -72,9 +87,11 @@ def find_cases(
         dataset=dataset,
         pool=pool,
         test=test,
+        skipped=skipped,
         data=data,
         spacing_mm=_plan_spacing(pool, data),
         store=ScanStore(store),
+        targets=targets,
     )
 
 
@@ -102,6 +119,24 @@ def prepare(
     return prepared, skipped
 
 
+def gather_unlabelled(
+    labelled: Labelled, config: FinetuneConfig, *, test: Sequence[PreparedCase], progress: Progress
+) -> list[PreparedCase]:
+    """Return the scans that take part without labels, test cases left out; none if the config wants none."""
+    if not is_taught(config):
+        return []
+    if config.unlabelled.source is None:
+        raise UsageError(f"unlabelled.method is {config.unlabelled.method}: name the scans by --unlabelled.")
+    found = find_unlabelled(Path(config.unlabelled.source), channel_names=labelled.dataset.channel_names)
+    pool, _ = part_test_cases(found.cases)
+    prepared, _ = prepare(labelled, pool, progress=progress)
+    seen_in_test = {case.voxels_hash for case in test}
+    kept = [case for case in prepared if case.voxels_hash not in seen_in_test]
+    if len(kept) < len(prepared):
+        progress.warn(f"{len(prepared) - len(kept)} of the unlabelled scans are test cases and are left out.")
+    return kept
+
+
 def plan_crop(
     config: FinetuneConfig, *, pretrained: Pretrained | None, cases: Sequence[PreparedCase]
 ) -> Size3D:
@@ -120,21 +155,34 @@ def plan_crop(
     )
 
 
-def build_goal(config: FinetuneConfig, dataset: LabelledDataset, *, train: Sequence[PreparedCase]) -> Goal:
+def class_of_case(labelled: Labelled) -> ClassOf | None:
+    """Return what gives a case's class, of the first target; None for segmentation."""
+    return labelled.targets[0].class_of if labelled.targets else None
+
+
+def build_goal(config: FinetuneConfig, labelled: Labelled, *, train: Sequence[PreparedCase]) -> Goal:
     """Return what a run is for.
 
     Args:
         config: Of the run.
-        dataset: Which may name the classes; those it does not name are numbered.
+        labelled: The data set, which may name the classes of label maps; those without a name are numbered.
         train: Training cases.
 
     Raises:
-        UsageError: If no training case has a labelled voxel.
+        UsageError: If no training case has a labelled voxel, or a covariate does not exist.
     """
+    if labelled.targets:
+        return Classification.fit(
+            labelled.targets, [case.record for case in train], covariates=config.cases.covariates
+        )
     found = sorted({value for case in train for value in case.class_voxels})
     if not found:
         raise UsageError("No label map of the training cases holds a voxel other than 0; check the labels.")
-    names = dict(dataset.class_names) or {0: BACKGROUND, **{value: f"class {value}" for value in found}}
+    names = {
+        0: BACKGROUND,
+        **{value: f"class {value}" for value in found},
+        **labelled.dataset.class_names,
+    }
     return Segmentation(dict(sorted(names.items())), foreground_share=config.training.foreground_share)
 
 

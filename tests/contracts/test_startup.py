@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-VERBS = ("inspect", "pretrain", "embed", "demo", "config", "doctor")
+VERBS = ("inspect", "pretrain", "finetune", "predict", "embed", "demo", "config", "doctor")
 HEAVY = {"torch", "monai", "ignite", "tensorboard", "sklearn", "scipy", "matplotlib", "nibabel", "blosc2"}
 
 PROGRAM = """

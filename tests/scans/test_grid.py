@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from medssl.config.schema import DataConfig
-from medssl.scans.geometry import from_ras, to_ras
-from medssl.scans.grid import label_map_on_source, resample_labels, to_source
+from medssl.scans.geometry import as_ras, to_ras
+from medssl.scans.grid import label_map_on_source, resample_labels
 from medssl.scans.prepare_volume import prepare_volume
 from medssl.scans.read import read_header, read_volume
 from medssl.scans.record import ScanHeader
@@ -35,6 +35,26 @@ def header_of(shape, orientation="RAS", spacing_mm=(1.0, 1.0, 1.0)):
     return ScanHeader(stored.shape, tuple(spacing), orientation, "uint8", tuple(map(tuple, affine)))
 
 
+def on_source(probabilities, *, header, foreground, cuts=(), axis=0, kept=None):
+    """What `label_map_on_source` makes of a volume that is cut into slabs."""
+    volume = np.asarray(probabilities, dtype=np.float32)
+    return label_map_on_source(
+        iter(np.split(volume, cuts, axis=1 + axis)),
+        axis=axis,
+        shape=volume.shape[1:],
+        header=header,
+        foreground=foreground,
+        probabilities=kept,
+    )
+
+
+def to_source(volume, *, header, foreground):
+    """A volume on its source, as the probability of the second class."""
+    kept = np.full((2, *header.shape), np.nan, np.float32)
+    on_source([np.zeros_like(volume), volume], header=header, foreground=foreground, kept=kept)
+    return kept[1]
+
+
 def ball(shape, centre, radius):
     grid = np.moveaxis(np.indices(shape), 0, -1)
     return np.linalg.norm((grid - centre) / radius, axis=-1) <= 1
@@ -49,7 +69,7 @@ class TestToSource:
     def test_reading_is_undone_exactly_in_all_48_axis_orders(self, orientation):
         volume = np.random.default_rng(0).random((4, 5, 6), dtype=np.float32)
         header = header_of(volume.shape, orientation)
-        stored = to_source(volume, header=header, foreground=whole(volume.shape), fill=0)
+        stored = to_source(volume, header=header, foreground=whole(volume.shape))
         assert stored.shape == header.shape
         read, _ = to_ras(stored, np.array(header.affine))
         np.testing.assert_array_equal(read, volume)
@@ -59,16 +79,21 @@ class TestToSource:
         oblique = nib.affines.from_matvec(turn @ [[0, -2, 0], [0, 0, 3], [1, 0, 0]], [4, 5, 6])
         path = write_scan(volume=smooth_volume, affine=oblique)
         volume, _ = read_volume(path)
-        np.testing.assert_array_equal(from_ras(volume, read_header(path)), smooth_volume)
+        stored = np.zeros(smooth_volume.shape)
+        as_ras(stored, read_header(path))[...] = volume
+        np.testing.assert_array_equal(stored, smooth_volume)
 
-    def test_outside_of_the_foreground_is_filled(self):
+    def test_outside_of_the_foreground_all_is_background(self):
         header = header_of((8, 9, 10), "SPL")
         foreground = ((2, 5), (1, 9), (4, 6))
-        stored = to_source(np.ones((3, 8, 2), np.float32), header=header, foreground=foreground, fill=-1)
-        read, _ = to_ras(stored, np.array(header.affine))
-        expected = np.full((8, 9, 10), -1)
+        kept = np.full((2, *header.shape), np.nan, np.float32)
+        one_class = np.stack([np.zeros((3, 8, 2)), np.ones((3, 8, 2))])
+        on_source(one_class, header=header, foreground=foreground, kept=kept)
+        read, _ = to_ras(kept[1], np.array(header.affine))
+        expected = np.zeros((8, 9, 10))
         expected[2:5, 1:9, 4:6] = 1
         np.testing.assert_array_equal(read, expected)
+        np.testing.assert_array_equal(kept.sum(axis=0), 1)
 
     @given(n_prepared=st.integers(2, 40), n_source=st.integers(2, 40))
     def test_outer_corners_stay_where_they_are(self, n_prepared, n_source):
@@ -76,14 +101,14 @@ class TestToSource:
         ramp = (np.arange(n_prepared, dtype=np.float32) + 0.5) / n_prepared
         volume = np.broadcast_to(ramp[:, None, None], (n_prepared, 2, 2))
         header = header_of((n_source, 2, 2))
-        on_source = to_source(volume, header=header, foreground=whole(header.shape), fill=0)[:, 0, 0]
+        found = to_source(volume, header=header, foreground=whole(header.shape))[:, 0, 0]
         expected = (np.arange(n_source) + 0.5) / n_source
         reach = max(
             1 / n_prepared, 2 / n_source
         )  # of borders and of smoothing, which see the end of the ramp
         inner = (expected > reach) & (expected < 1 - reach)
-        np.testing.assert_allclose(on_source[inner], expected[inner], atol=0.02)
-        np.testing.assert_allclose(on_source + on_source[::-1], 1, atol=1e-5)
+        np.testing.assert_allclose(found[inner], expected[inner], atol=0.02)
+        np.testing.assert_allclose(found + found[::-1], 1, atol=1e-5)
 
     def test_resampling_there_and_back_gives_a_smooth_scan_again(self, write_scan):
         noise = np.random.default_rng(0).normal(size=(30, 40, 12))
@@ -96,7 +121,7 @@ class TestToSource:
             ras, affine, dtype="int16", path=Path("a.nii"), spacing_mm=(1.5, 1.5, 1.5), data=DataConfig()
         )
         assert prepared.voxels.shape != ras.shape
-        back = to_source(prepared.voxels, header=header, foreground=prepared.foreground, fill=0)
+        back = to_source(prepared.voxels, header=header, foreground=prepared.foreground)
         lower, upper = prepared.recipe.lower, prepared.recipe.upper
         expected = np.clip((volume[::-1] - lower) / (upper - lower), 0, 1)
         assert np.corrcoef(back.ravel(), expected.ravel())[0, 1] > 0.99
@@ -122,7 +147,7 @@ class TestLabels:
     def test_the_most_probable_class_wins(self):
         probabilities = np.random.default_rng(0).random((4, 6, 7, 8), dtype=np.float32)
         header = header_of((6, 7, 8), "LIP")
-        labels = label_map_on_source(iter(probabilities), header=header, foreground=whole((6, 7, 8)))
+        labels = on_source(probabilities, header=header, foreground=whole((6, 7, 8)))
         assert labels.dtype == np.uint8
         read, _ = to_ras(labels, np.array(header.affine))
         np.testing.assert_array_equal(read, probabilities.argmax(axis=0))
@@ -131,19 +156,33 @@ class TestLabels:
         probabilities = np.random.default_rng(0).random((3, 6, 7, 8), dtype=np.float32)
         header = header_of((9, 14, 5))
         foreground = ((1, 8), (0, 14), (0, 4))
-        labels = label_map_on_source(probabilities, header=header, foreground=foreground)
-        volumes = [to_source(one, header=header, foreground=foreground, fill=0) for one in probabilities]
+        labels = on_source(probabilities, header=header, foreground=foreground)
+        volumes = [to_source(one, header=header, foreground=foreground) for one in probabilities]
         np.testing.assert_array_equal(labels, np.argmax(volumes, axis=0))
+
+    @settings(max_examples=40)
+    @given(data=st.data(), shape_from=shapes, shape_to=shapes, axis=st.integers(0, 2))
+    def test_slabs_give_what_the_whole_volume_gives(self, data, shape_from, shape_to, axis):
+        cuts = data.draw(st.lists(st.integers(1, shape_from[axis] - 1), unique=True).map(sorted))
+        probabilities = np.random.default_rng(0).random((3, *shape_from), dtype=np.float32)
+        header, foreground = header_of(shape_to, "PIL"), whole(shape_to)
+        expected, kept = np.zeros((2, 3, *header.shape), np.float32)
+        on_source(probabilities, header=header, foreground=foreground, kept=expected)
+        found = on_source(
+            probabilities, header=header, foreground=foreground, cuts=cuts, axis=axis, kept=kept
+        )
+        np.testing.assert_allclose(kept, expected, atol=1e-6)
+        np.testing.assert_array_equal(found, kept.argmax(axis=0))
 
     def test_outside_of_the_foreground_is_background(self):
         probabilities = [np.zeros((2, 2, 2), np.float32), np.ones((2, 2, 2), np.float32)]
         foreground = ((1, 3), (0, 2), (4, 6))
-        labels = label_map_on_source(probabilities, header=header_of((4, 4, 6)), foreground=foreground)
+        labels = on_source(probabilities, header=header_of((4, 4, 6)), foreground=foreground)
         assert labels.sum() == labels[1:3, :2, 4:].sum() == 8
 
     def test_of_equal_classes_the_first_wins(self):
         probabilities = np.full((3, 2, 2, 2), 0.3, np.float32)
-        labels = label_map_on_source(probabilities, header=header_of((2, 2, 2)), foreground=whole((2, 2, 2)))
+        labels = on_source(probabilities, header=header_of((2, 2, 2)), foreground=whole((2, 2, 2)))
         assert not labels.any()
 
     def test_labels_that_fit_are_untouched(self):
@@ -164,12 +203,8 @@ class TestLabels:
         labels[ball(labels.shape, (14, 18, 12), (10, 12, 7))] = 1
         labels[ball(labels.shape, (30, 35, 10), (8, 11, 6))] = 2
         prepared = resample_labels(labels, shape_to)
-        probabilities = (prepared == label for label in range(3))
-        back = label_map_on_source(
-            (volume.astype(np.float32) for volume in probabilities),
-            header=header_of(labels.shape),
-            foreground=whole(labels.shape),
-        )
+        probabilities = [prepared == label for label in range(3)]
+        back = on_source(probabilities, header=header_of(labels.shape), foreground=whole(labels.shape))
         for label in (1, 2):
             assert dice(back == label, labels == label) > 0.95
 
@@ -185,7 +220,7 @@ def test_one_brain_in_eight_axis_orders_comes_back_to_each(shared_data):
         )
         bright = prepared.voxels > 0.5
         probabilities = [(~bright).astype(np.float32), bright.astype(np.float32)]
-        labels = label_map_on_source(probabilities, header=header, foreground=prepared.foreground)
+        labels = on_source(probabilities, header=header, foreground=prepared.foreground)
         assert labels.shape == header.shape
         maps.append(np.asarray(nib.as_closest_canonical(nib.Nifti1Image(labels, header.affine)).dataobj) > 0)
     assert len(maps) == 8

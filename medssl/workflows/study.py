@@ -1,0 +1,345 @@
+"""The label-efficiency study: pretrained beside from scratch, with few labels and more, with intervals."""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from sklearn.metrics import roc_auc_score
+
+from medssl.atomic import write_text
+from medssl.config.load import dump_yaml
+from medssl.config.schema import StudyConfig
+from medssl.errors import MedsslError, UsageError
+from medssl.evaluate.study import summarise
+from medssl.evaluate.study_table import CELL_COLUMNS, KEY_COLUMNS, read_cells, read_study
+from medssl.findings import Cell, StudySummary
+from medssl.finetune.transfer import Pretrained
+from medssl.progress import Progress, SilentProgress
+from medssl.report.study import write_study_report
+from medssl.report.study_figure import draw_study
+from medssl.report.study_verdict import judge_study
+from medssl.scans.manifest import write_skipped, write_table
+from medssl.scans.processes import Died, count_processes, run_jobs
+from medssl.training.devices import choose_device
+from medssl.training.environment import describe_environment
+from medssl.training.run_folder import LoggedProgress, RunFolder
+from medssl.workflows.cell import CellJob, CellResult, read_result, run_cell
+from medssl.workflows.labelled import find_cases, plan_crop, prepare, tell_disagreement
+from medssl.workflows.pretrain import default_store
+from medssl.workflows.score import Row
+from medssl.workflows.speed import settle_speed
+from medssl.workflows.study_plan import StudyPlan, arm_transfer, choose_rates, set_tuning_aside
+
+STUDY_TABLE = "study.csv"
+CELL_TABLE = "cells.csv"
+TUNING_TABLE = "tuning.csv"
+FIGURE = "study.png"
+TUNING_COLUMNS = ("arm", "label_budget", "learning_rate", "score", "is_chosen")
+AGAINST = "scratch"
+
+Scores = dict[tuple[str, int], dict[float, float]]
+
+
+@dataclass(frozen=True)
+class StudyOutcome:
+    """What a study found.
+
+    Attributes:
+        report: The HTML file.
+        sentences: Its findings.
+    """
+
+    report: Path
+    sentences: list[str]
+
+
+def study(
+    source: Path | None,
+    *,
+    config: StudyConfig,
+    out: Path,
+    encoder: Path | None = None,
+    store: Path | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    command: Sequence[str] = (),
+) -> StudyOutcome:
+    """Compare ways of making a model from few labels, or go on with a study.
+
+    For each number of labels and each seed every arm gets the same labelled subset, updates and augmentation;
+    the learning rate of each arm is tuned on labelled cases that are neither learned from nor tested; what is
+    kept is the last state of the network. Test cases are the same throughout.
+
+    Args:
+        source: A data set whose table sets test cases aside; None on resume.
+        config: Of the study.
+        out: Its folder, made here unless ``resume``.
+        encoder: The pretrained encoder of the arms that name none.
+        store: Where prepared scans lie, by default ``medssl-store`` beside ``out``.
+        resume: Whether to go on with the study in ``out``; models that are finished are not trained again.
+        progress: Who is told; nobody by default.
+        command: What the user typed, for the record.
+
+    Raises:
+        MedsslError: As its subclasses tell; the folder records how it ended.
+    """
+    with RunFolder.open(out, resume=resume) as run:
+        told = LoggedProgress(progress or SilentProgress(), run)
+        plan = plan_study(
+            run, source, config=config, encoder=encoder, store=store, progress=told, command=command
+        )
+        plan = settle_speed(plan, run)
+        tell_plan(plan, progress=told)
+        scores = _tune(plan, progress=told)
+        rates = choose_rates(scores)
+        _write_tuning(out / TUNING_TABLE, scores, rates)
+        jobs = list(plan.test_jobs(rates))
+        for _ in _run(jobs, plan, what="Training and testing", progress=told):
+            _write_tables(out, jobs)
+        _write_tables(out, jobs)
+        return write_findings(plan, scores, rates)
+
+
+def plan_study(
+    run: RunFolder,
+    source: Path | None,
+    *,
+    config: StudyConfig,
+    encoder: Path | None,
+    store: Path | None,
+    progress: Progress,
+    command: Sequence[str],
+) -> StudyPlan:
+    """Find and prepare the cases, set some aside for tuning, and settle what all cells share.
+
+    Raises:
+        UsageError: If there are no test cases, an arm has no encoder, or a budget is too large.
+    """
+    if source is not None:
+        run.update_status(
+            source=str(source.absolute()),
+            encoder=str(encoder.absolute()) if encoder else None,
+            store=str((store or default_store(run.path)).absolute()),
+        )
+    status = run.read_status()
+    commands = run.command.read_text(encoding="utf-8") if run.command.exists() else ""
+    write_text(run.command, f"{commands}{shlex.join(command)}\n")
+    write_text(run.environment, json.dumps(describe_environment(), indent=2) + "\n")
+    write_text(run.config, dump_yaml(config))
+    encoders = _find_encoders(config, Path(status["encoder"]) if status["encoder"] else None)
+    first = next((Pretrained.find(path) for path in encoders.values() if path), None)
+    labelled = find_cases(
+        Path(status["source"]),
+        config=config,
+        pretrained=first,
+        store=Path(status["store"]),
+        progress=progress,
+    )
+    if not labelled.test:
+        raise UsageError(
+            "A study needs fixed test cases: add a column split to the table, with the value test for them."
+        )
+    pool, tuning = set_tuning_aside(labelled.pool, count=config.study.tuning_cases, seed=config.training.seed)
+    prepared, skipped = prepare(labelled, [*pool, *tuning, *labelled.test], progress=progress)
+    write_skipped(run.skipped, [*labelled.skipped, *skipped])
+    if first:
+        tell_disagreement(first, prepared, progress=progress)
+    side_of = {case.scan_id: name for name, cases in (("pool", pool), ("tuning", tuning)) for case in cases}
+    sides = {name: [] for name in ("pool", "tuning", "test")}  # type: dict[str, list]
+    for case in prepared:
+        sides[side_of.get(case.record.scan_id, "test")].append(case)
+    write_table(
+        run.split,
+        ("scan_id", "subject_id", "split"),
+        [
+            {"scan_id": case.record.scan_id, "subject_id": case.record.subject_id, "split": side}
+            for side, cases in sides.items()
+            for case in cases
+        ],
+    )
+    return StudyPlan(
+        folder=run.path,
+        config=config,
+        labelled=labelled,
+        pool=sides["pool"],
+        tuning=sides["tuning"],
+        test=sides["test"],
+        encoders=encoders,
+        crop_size=plan_crop(config, pretrained=first, cases=sides["pool"]),
+        threads=max(1, count_processes("auto") // count_workers(config)),
+    )
+
+
+def tell_plan(plan: StudyPlan, *, progress: Progress) -> None:
+    """Tell what will be trained."""
+    section = plan.config.study
+    progress.say(
+        f"{len(plan.pool)} cases to learn from, {len(plan.tuning)} to choose learning rates on, "
+        f"{len(plan.test)} to test on; arms {', '.join(section.arms)}; "
+        f"{', '.join(map(str, plan.budgets))} labels."
+    )
+
+
+def write_findings(plan: StudyPlan, scores: Scores, rates: Mapping[tuple[str, int], float]) -> StudyOutcome:
+    """Draw the figure and write the report of what `study.csv` holds."""
+    out = plan.folder
+    summaries = _summaries(plan)
+    draw_study(summaries[0], out / FIGURE)
+    report = out / "report.html"
+    write_study_report(
+        report,
+        summaries[0],
+        read_cells(out / CELL_TABLE),
+        _caveats(plan, scores, rates),
+        title=f"What pretraining is worth: {out.name}",
+        others=summaries[1:],
+    )
+    return StudyOutcome(report, [verdict.sentence for verdict in judge_study(summaries[0])])
+
+
+def _find_encoders(config: StudyConfig, default: Path | None) -> dict[str, Path | None]:
+    """Return the encoder of each arm, whose architecture an arm from scratch has as well."""
+    encoders: dict[str, Path | None] = {}
+    for name, arm in config.study.arms.items():
+        path = Path(arm.encoder) if arm.encoder else default
+        if path is None and arm_transfer(config, arm).mode != "from_scratch":
+            raise UsageError(f"Arm {name} needs an encoder: give one with --encoder or --arms {name}=RUN.")
+        encoders[name] = path
+    if AGAINST not in encoders:
+        raise UsageError(f"A study needs an arm called {AGAINST}, which the others are compared with.")
+    return encoders
+
+
+def count_workers(config: StudyConfig) -> int:
+    """Return how many models are trained at once."""
+    wanted = config.study.workers
+    if wanted != "auto":
+        return wanted
+    if choose_device(config.speed.device).type == "cuda":
+        return torch.cuda.device_count()
+    return count_processes("auto")
+
+
+def _tune(plan: StudyPlan, *, progress: Progress) -> Scores:
+    """Return the score of each learning rate on the tuning cases, by arm and label budget."""
+    jobs = list(plan.tuning_jobs())
+    if len(plan.config.study.learning_rates) == 1:
+        (rate,) = plan.config.study.learning_rates
+        return {(job.arm, job.label_budget): {rate: 0.0} for job in jobs}
+    for _ in _run(jobs, plan, what="Tuning learning rates", progress=progress):
+        pass
+    found: dict[tuple[str, int], dict[float, list[float]]] = {}
+    for job in jobs:
+        by_rate = found.setdefault((job.arm, job.label_budget), {})
+        by_rate.setdefault(job.learning_rate, []).append(primary_score(read_result(job).rows))
+    return {key: {rate: fmean(each) for rate, each in rates.items()} for key, rates in found.items()}
+
+
+def primary_score(rows: Sequence[Row]) -> float:
+    """Return what a model is chosen by: mean Dice, or the mean AUROC over targets and classes."""
+    if "dice" in rows[0]:
+        return fmean(float(row["dice"]) for row in rows)
+    scores = []
+    for target in sorted({str(row["target"]) for row in rows}):
+        own = [row for row in rows if row["target"] == target]
+        classes = [name for name in own[0] if name.startswith("probability")]
+        for column in classes:
+            name = column.removeprefix("probability_")
+            truth = [row["truth"] == (1 if column == "probability" else name) for row in own]
+            if any(truth) and not all(truth):
+                scores.append(float(roc_auc_score(truth, [float(row[column]) for row in own])))
+    return fmean(scores)
+
+
+def _run(
+    jobs: Sequence[CellJob], plan: StudyPlan, *, what: str, progress: Progress
+) -> Iterator[tuple[CellJob, CellResult]]:
+    """Train what is not finished yet, several models at once, and yield each as it is done."""
+    waiting = [job for job in jobs if not job.result.exists()]
+    workers = count_workers(plan.config)
+    with progress.track(what, total=len(jobs), done=len(jobs) - len(waiting)) as advance:
+        for job, result in run_jobs(run_cell, waiting, processes=workers if workers > 1 else 0):
+            name = f"{job.arm}, {job.label_budget} labels, seed {job.seed}"
+            if isinstance(result, Died):
+                raise MedsslError(
+                    f"The process that trained {name} was ended by the system, most likely for want of "
+                    "memory: lower study.workers, then run the same command with --resume."
+                )
+            advance(detail=f"{name}: {primary_score(result.rows):.3f}")
+            yield job, result
+
+
+def _write_tuning(path: Path, scores: Scores, rates: Mapping[tuple[str, int], float]) -> None:
+    rows = [
+        {
+            "arm": arm,
+            "label_budget": budget,
+            "learning_rate": rate,
+            "score": round(score, 5),
+            "is_chosen": rates[arm, budget] == rate,
+        }
+        for (arm, budget), by_rate in scores.items()
+        for rate, score in by_rate.items()
+    ]
+    write_table(path, TUNING_COLUMNS, rows)
+
+
+def _write_tables(out: Path, jobs: Sequence[CellJob]) -> None:
+    """Write the rows of all models that are finished."""
+    rows, cells = [], []
+    for job in jobs:
+        if not job.result.exists():
+            continue
+        result = read_result(job)
+        cell = Cell(
+            arm=job.arm,
+            label_budget=job.label_budget,
+            seed=job.seed,
+            learning_rate=job.learning_rate,
+            updates=result.updates,
+            seconds=result.seconds,
+            tuned_on="tuning cases",
+        )
+        key = {name: getattr(cell, name) for name in KEY_COLUMNS if hasattr(cell, name)}
+        rows += [{**key, **row} for row in result.rows]
+        cells.append(cell)
+    columns = list(dict.fromkeys([*KEY_COLUMNS, *(name for row in rows for name in row)]))
+    write_table(out / STUDY_TABLE, columns, rows)
+    write_table(out / CELL_TABLE, CELL_COLUMNS, [vars(cell) for cell in cells])
+
+
+def _summaries(plan: StudyPlan) -> list[StudySummary]:
+    """Return the metrics of a study, the one it was planned for first."""
+    table, n_pool = plan.folder / STUDY_TABLE, len(plan.pool)
+    if not plan.labelled.targets:
+        rows = read_study(table, all_labels=n_pool)
+        return [summarise(rows, metric=metric) for metric in ("dice", "nsd_2mm", "hd95_mm")]
+    return [
+        summarise(read_study(table, all_labels=n_pool, target=target.name), metric="auroc")
+        for target in plan.labelled.targets
+    ]
+
+
+def _caveats(plan: StudyPlan, scores: Scores, rates: Mapping[tuple[str, int], float]) -> list[str]:
+    section = plan.config.study
+    updates = plan.config.training.epochs * plan.config.training.steps_per_epoch
+    sentences = [
+        f"Every model was trained for {updates} updates, however many labels it had, and its last state "
+        "was kept; nothing was chosen by the test cases.",
+        f"Learning rates were chosen for each arm on {len(plan.tuning)} labelled cases that no arm learned "
+        "from: more labels than the smallest budgets have, for all arms alike.",
+    ]
+    tried = sorted(section.learning_rates)
+    at_end = [
+        f"{arm} at {budget} labels" for (arm, budget), rate in rates.items() if rate in (tried[0], tried[-1])
+    ]
+    if len(tried) > 1 and at_end:
+        sentences.append(
+            f"The best learning rate lies at the end of the range tried for {', '.join(at_end)}: a wider "
+            "range might do better there."
+        )
+    return sentences
