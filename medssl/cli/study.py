@@ -12,7 +12,13 @@ from medssl.config.load import load_run_config
 from medssl.config.schema import StudyConfig
 from medssl.errors import UsageError
 
-MODES = {"pretrained": "full", "scratch": "from_scratch", "frozen": "frozen", "linear_probe": "linear_probe"}
+MODES = {
+    "pretrained": "full",
+    "scratch": "from_scratch",
+    "frozen": "frozen",
+    "linear_probe": "linear_probe",
+    "covariates": "covariates_only",
+}
 COVARIATES = "covariates"
 TEACHERS = ("mean_teacher", "pseudo_labels")
 
@@ -36,9 +42,9 @@ def study(
     arms: Annotated[
         str | None,
         typer.Option(
-            help="What to compare: pretrained, scratch, frozen, linear_probe, or NAME=RUN for another "
-            "encoder. After a name, +covariates gives the classifier the covariates, and +mean_teacher or "
-            "+pseudo_labels also uses the images of cases whose labels it is not given.",
+            help="What to compare: pretrained, scratch, frozen, linear_probe, covariates alone, or "
+            "NAME=RUN for another encoder. After a name, +covariates gives the classifier the covariates, "
+            "and +mean_teacher or +pseudo_labels also uses the images of cases whose labels it lacks.",
             metavar="ARM,ARM,...",
         ),
     ] = None,
@@ -142,7 +148,7 @@ def parse_arms(text: str) -> dict[str, dict[str, object]]:
         arms[name] = {
             "encoder": run or None,
             "mode": MODES.get(mode, "full"),
-            "has_covariates": COVARIATES in extras,
+            "has_covariates": COVARIATES in (mode, *extras),
             "unlabelled": next((extra for extra in extras if extra in TEACHERS), "none"),
         }
     return arms

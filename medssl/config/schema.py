@@ -306,7 +306,10 @@ class ArmConfig(Section):
     encoder: str | None = Field(
         None, description="Run of pretraining or its weights; null for the encoder the study was given."
     )
-    mode: TransferMode = "full"
+    mode: Literal["full", "frozen", "linear_probe", "from_scratch", "covariates_only"] = Field(
+        "full",
+        description="As transfer.mode; covariates_only is a logistic regression without any scan.",
+    )
     transfer: TransferConfig | None = Field(
         None, description="What becomes of the encoder; null for the study's own settings with this mode."
     )

@@ -4,12 +4,15 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from medssl.atomic import write_text
 from medssl.config.schema import FinetuneConfig
+from medssl.finetune.classification import Classification
+from medssl.finetune.covariates import fit_covariates
 from medssl.finetune.goal import Goal, Size3D
 from medssl.finetune.predictor import Predictor
 from medssl.finetune.training import build_model, open_stream, settle_step, train
@@ -17,7 +20,7 @@ from medssl.finetune.transfer import Pretrained
 from medssl.progress import SilentProgress
 from medssl.scans.cases import PreparedCase
 from medssl.training.run_folder import RunFolder
-from medssl.workflows.score import Row, score_cases
+from medssl.workflows.score import Row, answer_rows, score_cases
 
 RESULT = "result.json"
 
@@ -40,6 +43,7 @@ class CellJob:
         judged: Cases to predict: tuning cases or test cases.
         crop_size: Voxels of a crop.
         threads: Of torch.
+        is_baseline: Whether the model is a logistic regression on covariates, without any scan.
     """
 
     folder: Path
@@ -55,6 +59,7 @@ class CellJob:
     judged: tuple[PreparedCase, ...]
     crop_size: Size3D
     threads: int
+    is_baseline: bool
 
     @property
     def result(self) -> Path:
@@ -87,6 +92,8 @@ def run_cell(job: CellJob) -> CellResult:
     """
     if job.result.exists():
         return read_result(job)
+    if job.is_baseline:
+        return _run_baseline(job)
     torch.set_num_threads(job.threads)
     progress = SilentProgress()
     pretrained = Pretrained.find(job.encoder) if job.encoder else None
@@ -125,14 +132,24 @@ def run_cell(job: CellJob) -> CellResult:
         predictor = Predictor([start.model], job.goal, job.crop_size, settings)
         rows = score_cases(predictor, job.judged, progress=progress)
         last = run.read_metrics()[-1]
-        fields: dict[str, Any] = {
-            "rows": rows,
-            "updates": trained.step,
-            "seconds": round(seconds, 1),
-            "final_loss": float(last["train/loss"]),
-        }
-        write_text(job.result, json.dumps(fields))
-    return read_result(job)
+        result = CellResult(rows, trained.step, round(seconds, 1), float(last["train/loss"]))
+        write_text(job.result, json.dumps(vars(result)))
+    return result
+
+
+def _run_baseline(job: CellJob) -> CellResult:
+    goal = job.goal
+    assert isinstance(goal, Classification)
+    learned = [case.record for case in job.train]
+    parts = {target.name: fit_covariates(learned, target, goal.covariates) for target in goal.targets}
+
+    def predict(case: PreparedCase) -> Tensor:
+        return torch.from_numpy(np.concatenate([predict_one(case.record) for predict_one in parts.values()]))
+
+    result = CellResult(answer_rows(goal, predict, job.judged), updates=0, seconds=0.0, final_loss=0.0)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    write_text(job.result, json.dumps(vars(result)))
+    return result
 
 
 def read_result(job: CellJob) -> CellResult:

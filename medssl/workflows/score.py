@@ -1,6 +1,6 @@
 """Test cases, predicted and compared with the truth on the grid of their own files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -34,10 +34,26 @@ def score_cases(predictor: Predictor, cases: Sequence[PreparedCase], *, progress
     rows = []
     with progress.track("Scoring test cases", total=len(cases)) as advance:
         for case in cases:
-            names: Row = {"scan_id": case.record.scan_id, "subject_id": case.record.subject_id}
-            rows += [{**names, **scores} for scores in _score(predictor, case)]
+            rows += [{**_names(case), **scores} for scores in _score(predictor, case)]
             advance(detail=case.record.scan_id)
     return rows
+
+
+def answer_rows(
+    goal: Classification, predict: Callable[[PreparedCase], Tensor], cases: Sequence[PreparedCase]
+) -> list[Row]:
+    """Return one row a case and target that has an answer, see `score_cases`.
+
+    Args:
+        goal: Of the classification.
+        predict: From a case to the probabilities of all classes of all targets, end to end.
+        cases: With their answers.
+    """
+    return [{**_names(case), **row} for case in cases for row in _answers(goal, predict(case), case)]
+
+
+def _names(case: PreparedCase) -> Row:
+    return {"scan_id": case.record.scan_id, "subject_id": case.record.subject_id}
 
 
 def _score(predictor: Predictor, case: PreparedCase) -> list[Row]:

@@ -32,7 +32,13 @@ from medssl.workflows.labelled import find_cases, plan_crop, prepare, tell_disag
 from medssl.workflows.pretrain import default_store
 from medssl.workflows.score import Row
 from medssl.workflows.speed import settle_speed
-from medssl.workflows.study_plan import StudyPlan, arm_transfer, choose_rates, set_tuning_aside
+from medssl.workflows.study_plan import (
+    COVARIATES_ONLY,
+    StudyPlan,
+    arm_transfer,
+    choose_rates,
+    set_tuning_aside,
+)
 
 STUDY_TABLE = "study.csv"
 CELL_TABLE = "cells.csv"
@@ -206,7 +212,8 @@ def _find_encoders(config: StudyConfig, default: Path | None) -> dict[str, Path 
     encoders: dict[str, Path | None] = {}
     for name, arm in config.study.arms.items():
         path = Path(arm.encoder) if arm.encoder else default
-        if path is None and arm_transfer(config, arm).mode != "from_scratch":
+        needs_none = arm.mode == COVARIATES_ONLY or arm_transfer(config, arm).mode == "from_scratch"
+        if path is None and not needs_none:
             raise UsageError(f"Arm {name} needs an encoder: give one with --encoder or --arms {name}=RUN.")
         encoders[name] = path
     if AGAINST not in encoders:

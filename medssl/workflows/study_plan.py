@@ -16,6 +16,8 @@ from medssl.training.seeds import derive_seed
 from medssl.workflows.cell import CellJob
 from medssl.workflows.labelled import Labelled, build_goal, class_of_case
 
+COVARIATES_ONLY = "covariates_only"
+
 TUNING_SEED = 1_000_000
 """Seeds of tuning begin here, so that no reported model is one the learning rate was chosen by."""
 
@@ -73,7 +75,7 @@ class StudyPlan:
     def tuning_jobs(self) -> Iterator[CellJob]:
         """Yield the models that learning rates are chosen by."""
         for budget in self.tuned_budgets:
-            for arm in self.config.study.arms:
+            for arm in self._networks:
                 for rate in self.config.study.learning_rates:
                     for number in range(self.config.study.tuning_seeds):
                         yield self._job(arm, budget, TUNING_SEED + number, rate, is_tuning=True)
@@ -89,7 +91,12 @@ class StudyPlan:
             is_all = budget == len(self.pool)
             for seed in range(self.config.study.seeds_all if is_all else self.config.study.seeds):
                 for arm in self.config.study.arms:
-                    yield self._job(arm, budget, seed, rates[arm, nearest], is_tuning=False)
+                    yield self._job(arm, budget, seed, rates.get((arm, nearest), 0.0), is_tuning=False)
+
+    @property
+    def _networks(self) -> list[str]:
+        """Arms that have a learning rate."""
+        return [name for name, arm in self.config.study.arms.items() if arm.mode != COVARIATES_ONLY]
 
     def _job(self, arm: str, budget: int, seed: int, rate: float, *, is_tuning: bool) -> CellJob:
         train = self._subset(budget, seed)
@@ -110,6 +117,7 @@ class StudyPlan:
             judged=tuple(self.tuning if is_tuning else self.test),
             crop_size=self.crop_size,
             threads=self.threads,
+            is_baseline=self.config.study.arms[arm].mode == COVARIATES_ONLY,
         )
 
     def _subset(self, budget: int, seed: int) -> list[PreparedCase]:
@@ -143,7 +151,9 @@ def choose_rates(
 
 def arm_transfer(study: StudyConfig, arm: ArmConfig) -> TransferConfig:
     """Return what becomes of the encoder in an arm."""
-    return arm.transfer or study.transfer.model_copy(update={"mode": arm.mode})
+    if arm.transfer or arm.mode == COVARIATES_ONLY:
+        return arm.transfer or study.transfer
+    return study.transfer.model_copy(update={"mode": arm.mode})
 
 
 def _cell_config(study: StudyConfig, arm: ArmConfig, *, seed: int, learning_rate: float) -> FinetuneConfig:
