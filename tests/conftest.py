@@ -58,14 +58,33 @@ def balls(write_balls: Callable[..., Path], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture(scope="session")
-def ball_run(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of pretraining on the same scans."""
-    from medssl.config.load import load_config
-    from medssl.workflows.pretrain import pretrain
+def ball_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder as pretraining on such scans leaves it: encoder, and decoder in a checkpoint."""
+    import torch
+
+    from medssl.config.schema import DataConfig
+    from medssl.networks.build import build_encoder
+    from medssl.networks.decoder import UNetDecoder
+    from medssl.networks.weights import save_encoder
 
     run = tmp_path_factory.mktemp("pretrained") / "run"
-    options = ["tasks={inpainting: {}, location: {}}", "training.epochs=1", "data.modality=mr"]
-    scans = balls.with_name("scans.csv")
-    scans.write_text("image\n" + "".join(f"scan{number}_0.nii.gz\n" for number in range(8)))
-    pretrain(scans, config=load_config("test", options), out=run)
+    (run / "checkpoints").mkdir(parents=True)
+    torch.manual_seed(1)
+    spacing_mm, crop_size = (1.0, 1.0, 1.0), (16, 16, 16)
+    encoder = build_encoder("residual_unet", "tiny", crop_size=crop_size, spacing_mm=spacing_mm)
+    data = DataConfig(spacing_mm=spacing_mm, modality="mr", crop_to_foreground=False, prepare_workers=0)
+    about = {
+        "data": data.model_dump(mode="json"),
+        "spacing_mm": spacing_mm,
+        "crop_size": crop_size,
+        "data_fingerprint": {"modalities": ["mr"]},
+        **{"tasks": {"location": {}}, "seed": 0, "steps": 1, "medssl_version": "0"},
+    }
+    save_encoder(run / "encoder.safetensors", encoder, provenance=about)
+    decoder = UNetDecoder(encoder.channels, encoder.strides, out_channels=3).state_dict()
+    state = {f"heads.location.decoder.{name}": tensor for name, tensor in decoder.items()}
+    torch.save(
+        {"model": state, "ema": None, "architecture": encoder.architecture, "counters": {}},
+        run / "checkpoints" / "last.pt",
+    )
     return run

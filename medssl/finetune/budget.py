@@ -70,7 +70,8 @@ def hold_out(
 
     Args:
         cases: The labelled cases of a run.
-        val_fraction: Share of the subjects held out where there is one fold; rounded, so it may be none.
+        val_fraction: Share of the subjects held out where there is one fold; rounded, so it may be none, but
+            it is never all.
         folds: Number of models; of several each holds out other subjects, and each subject is held out once.
         fold: Which of them, from 0.
         seed: Chooses another split.
@@ -81,21 +82,22 @@ def hold_out(
     subjects = sorted({case.subject_id for case in cases}, key=lambda subject: _place(subject, seed))
     if folds > len(subjects):
         raise UsageError(f"{len(subjects)} labelled subjects cannot make {folds} folds.")
-    held_out = set(subjects[fold::folds] if folds > 1 else subjects[: round(val_fraction * len(subjects))])
+    count = min(round(val_fraction * len(subjects)), len(subjects) - 1)
+    held_out = set(subjects[fold::folds] if folds > 1 else subjects[:count])
     train = [case for case in cases if case.subject_id not in held_out]
     return train, [case for case in cases if case.subject_id in held_out]
 
 
 def _share_out(budget: int, counts: dict[Hashable, int]) -> dict[Hashable, int]:
-    """Return how many cases each class gets: one, and the rest in proportion by largest remainder."""
-    total = sum(counts.values())
-    exact = {label: budget * count / total for label, count in counts.items()}
-    quotas = {label: max(1, int(share)) for label, share in exact.items()}
-    while sum(quotas.values()) > budget:
-        quotas[max(quotas, key=lambda label: quotas[label])] -= 1
-    by_remainder = sorted(counts, key=lambda label: quotas[label] - exact[label])
-    for label in by_remainder[: budget - sum(quotas.values())]:
-        quotas[label] += 1
+    """Return how many cases each class gets: one, and the others one by one to the class that lacks most.
+
+    Highest averages with odd divisors (Sainte-Lague), because there a larger budget takes from no class. Of
+    the largest remainders that is not true, and subsets would not be nested.
+    """
+    quotas = dict.fromkeys(counts, 1)
+    while sum(quotas.values()) < budget:
+        neediest = max(counts, key=lambda label: counts[label] / (2 * quotas[label] + 1))
+        quotas[neediest] += 1
     return quotas
 
 

@@ -258,6 +258,5 @@ def _score(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     if len(np.unique(truth)) < classes:
         return {}
     recall = recall_score(truth, probabilities.argmax(axis=1), average="macro")
-    positives = [1] if classes == 2 else range(classes)
-    areas = [roc_auc_score(truth == index, probabilities[:, index]) for index in positives]
+    areas = [roc_auc_score(truth == index, probabilities[:, index]) for index in range(classes)]
     return {"balanced_accuracy": float(recall), "auroc": float(np.mean(areas))}

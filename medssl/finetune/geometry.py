@@ -17,6 +17,7 @@ THICK = 1.5
 differently, and cut off what lies at the rim of a thin volume."""
 
 _SIDE = re.compile(r"(?:^|[^a-z])(?:left|right|l|r|lh|rh)(?:[^a-z]|$)", re.IGNORECASE)
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 def make_transform(
@@ -63,7 +64,7 @@ def flip_axes(spatial: SpatialConfig, class_names: Iterable[str]) -> tuple[str, 
     """Return the axes that crops are flipped along: as set, or left-right where no class has a side."""
     if spatial.flip_axes != "auto":
         return spatial.flip_axes
-    has_sides = any(_SIDE.search(name.replace("_", " ")) for name in class_names)
+    has_sides = any(_SIDE.search(_CAMEL.sub(" ", name)) for name in class_names)
     return () if has_sides else ("x",)
 
 

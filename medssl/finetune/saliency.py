@@ -134,7 +134,8 @@ def draw_saliency(
     )
     figure.colorbar(maps[-1], ax=below, shrink=0.8, label="Fall of the log-odds when hidden")
     figure.suptitle(
-        f"{name}: {saliency.target} is {saliency.class_name} with probability {saliency.probability:.2f}"
+        f"{name}: {saliency.target} is {saliency.class_name} with probability {saliency.probability:.2f}",
+        parse_math=False,  # names may hold dollar signs
     )
     return figure
 

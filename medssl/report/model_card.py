@@ -1,15 +1,16 @@
 """A model card: what a file of weights is, what it was made from, and what it is not for.
 
-Follows the sections of Mitchell et al., "Model cards for model reporting", FAT* 2019, as far as they apply to
-an encoder that makes no predictions of its own.
+Follows the sections of Mitchell et al., "Model cards for model reporting", FAT* 2019; those for an
+encoder as far as they apply to what makes no predictions of its own.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medssl.atomic import write_text
 from medssl.pretext.task import CueReport
+from medssl.report.finetune import Table
 from medssl.report.metrics import Metrics, measure_words
 from medssl.report.templates import render
 from medssl.report.verdict import judge, show
@@ -23,11 +24,22 @@ SECTIONS = {
 }
 """Headings, and which entries of the provenance stand below each."""
 
+FINETUNED_SECTIONS = {
+    "Answers": ("goal",),
+    "Data": ("data_fingerprint",),
+    "Preparation": ("channel_names", "orientation", "spacing_mm", "crop_size", "data"),
+    "Architecture": ("architecture",),
+    "Pretraining": ("pretraining",),
+    "Training": ("transfer", "loaded", "unlabelled", "steps", "batch_size", "seed"),
+    "Versions": ("versions",),
+}
+"""The same of a fine-tuned network."""
+
 
 def write_model_card(
     path: Path, *, provenance: Mapping[str, Any], metrics: Mapping[str, Any], cues: Mapping[str, CueReport]
 ) -> None:
-    """Write the card as Markdown.
+    """Write the card of an encoder as Markdown.
 
     Args:
         path: The Markdown file.
@@ -49,13 +61,44 @@ def write_model_card(
     write_text(path, card)
 
 
+def write_finetuned_card(
+    path: Path,
+    *,
+    provenance: Mapping[str, Any],
+    sentences: Sequence[str],
+    scores: Mapping[str, Table],
+    n_models: int,
+) -> None:
+    """Write the card of a fine-tuned network as Markdown.
+
+    Args:
+        path: The Markdown file.
+        provenance: What lies beside the weights in ``model.safetensors``, of the first model where there are
+            several, and ``goal`` as names alone. It must name no person and no file.
+        sentences: How the network came about and how well it does.
+        scores: Of the test cases, by question; none without test cases.
+        n_models: Whose predictions are averaged.
+    """
+    card = render(
+        "finetuned_card.md",
+        architecture=provenance["architecture"],
+        crop_size=provenance["crop_size"],
+        channels=len(provenance["channel_names"]),
+        sections={heading: _lines(provenance, keys) for heading, keys in FINETUNED_SECTIONS.items()},
+        sentences=sentences,
+        scores=scores,
+        n_models=n_models,
+    )
+    write_text(path, card)
+
+
 def _row(name: str, cue: CueReport, value: float | None) -> tuple[str, ...]:
     network = "not measured" if value is None else show(cue, value)
     return name, measure_words(cue.metric), network, show(cue, cue.trivial), show(cue, cue.chance)
 
 
 def _lines(provenance: Mapping[str, Any], keys: tuple[str, ...]) -> list[str]:
-    given = {key: provenance[key] for key in keys if key in provenance}
+    given = {key: provenance[key] for key in keys if provenance.get(key) not in (None, {})}
     # A heading needs no bullet of the same name below it.
     is_one_mapping = len(keys) == 1 and isinstance(given.get(keys[0]), Mapping)
     return list(_bullets(given[keys[0]] if is_one_mapping else given))

@@ -14,17 +14,18 @@ from medssl.errors import CheckpointError, ConfigError
 from medssl.networks.model import Model
 from medssl.training.state import TrainingState
 
-FREE_FIELDS = (
+WATCHING_FIELDS = (
     "speed.",
-    "training.epochs",
     "training.checkpoint_every_s",
     "training.log_every_steps",
     "training.pictures_every_epochs",
-    "training.early_stop_epochs",
     "training.on_nan",
     "data.prepare_workers",
 )
-"""Config fields that may change when a run is resumed: how long, how fast, how closely watched."""
+"""Config fields that say how fast a run is and how closely it is watched."""
+
+FREE_FIELDS = (*WATCHING_FIELDS, "training.epochs", "training.early_stop_epochs")
+"""Config fields that may change when a run is resumed: those, and how long it is."""
 
 UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, TypeError)
 """What loading raises for files that are truncated, hold something else, or would run code."""
@@ -119,14 +120,19 @@ def weights_to_keep(payload: Mapping[str, Any]) -> dict[str, Any]:
     return kept or dict(payload["model"])
 
 
-def check_same_run(before: RunConfig, now: RunConfig) -> None:
+def check_same_run(before: RunConfig, now: RunConfig, *, free: tuple[str, ...] = FREE_FIELDS) -> None:
     """Refuse settings that cannot change within a run.
+
+    Args:
+        before: Settings of the run so far.
+        now: Settings to go on with.
+        free: What the names of fields that may change begin with.
 
     Raises:
         ConfigError: The message names what differs.
     """
     saved, current = before.model_dump(mode="json"), now.model_dump(mode="json")
-    changes = _changes(saved, current, ignoring=FREE_FIELDS)
+    changes = _changes(saved, current, ignoring=free)
     if changes:
         raise ConfigError(
             f"This run cannot go on with other settings ({changes}): "

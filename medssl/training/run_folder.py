@@ -75,15 +75,17 @@ class RunFolder:
             yield run
             return
         _check(run, resume=resume)
-        for folder in (run.last_checkpoint.parent, run.figures, run.tensorboard):
-            folder.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         with _locked(path):
+            # First of all, so that a run that is killed at once can be resumed.
             run.update_status(status="running", exit_code=None, error=None)
+            for folder in (run.last_checkpoint.parent, run.figures, run.tensorboard):
+                folder.mkdir(exist_ok=True)
             try:
                 yield run
             except (UsageError, NoUsableScanError) as error:
                 # A mistake in the command frees the folder for the next try; what was trained is never lost.
-                if resume or run.last_checkpoint.exists():
+                if resume or run.has_checkpoints:
                     run.update_status(**_ending(error))
                 else:
                     _clear(path)
@@ -92,6 +94,11 @@ class RunFolder:
                 run.update_status(**_ending(error))
                 raise
             run.update_status(status="finished", exit_code=0)
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether something was trained: the run's own network, or one of a run below it."""
+        return any(self.path.rglob(self.last_checkpoint.name))
 
     def update_status(self, **fields: Any) -> None:
         """Set fields of ``run.json``, such as ``status``, ``best`` or ``step_settings``; the others stay."""
@@ -168,8 +175,7 @@ def _check(run: RunFolder, *, resume: bool) -> None:
         raise UsageError(f"{run.path} holds no run to resume: check the path, or leave out --resume.")
     if not resume and run.status.exists():
         raise UsageError(
-            f"{run.path} already holds a run: go on with it by medssl pretrain --resume {run.path}, "
-            "or choose another folder."
+            f"{run.path} already holds a run: go on with it by --resume {run.path}, or choose another folder."
         )
     if (
         not resume

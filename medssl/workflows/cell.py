@@ -125,7 +125,7 @@ def run_cell(job: CellJob) -> CellResult:
             run=run,
             progress=progress,
             resume=resume,
-            continue_command="the same medssl study once more",
+            continue_command="medssl study --resume and the folder of the study",
         )
         seconds = max(trained.seconds, time.perf_counter() - began)
         start.model.eval()

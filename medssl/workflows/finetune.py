@@ -1,34 +1,24 @@
 """Labelled scans and a pretrained encoder in, a working model with its test scores out."""
 
-import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from medssl import __version__
-from medssl.atomic import write_text
-from medssl.config.load import dump_yaml
 from medssl.config.schema import FinetuneConfig
-from medssl.errors import UsageError
 from medssl.finetune.budget import draw_subset, hold_out
 from medssl.finetune.goal import Goal, Size3D
-from medssl.finetune.predictor import load_predictor
 from medssl.finetune.training import build_model, open_stream, settle_step, train
 from medssl.finetune.transfer import Pretrained
 from medssl.finetune.weights import MODEL, save_model
 from medssl.progress import Progress, SilentProgress
 from medssl.scans.cases import PreparedCase
-from medssl.scans.fingerprint import data_fingerprint
-from medssl.scans.labelled import LabelledCase
-from medssl.scans.manifest import read_table, write_skipped, write_table
-from medssl.training.devices import choose_device
-from medssl.training.environment import describe_environment
+from medssl.scans.manifest import write_skipped
 from medssl.training.run_folder import LoggedProgress, RunFolder
-from medssl.training.settings import StepSettings
 from medssl.workflows.cohort import tell_skipped
+from medssl.workflows.describe_model import describe_model
+from medssl.workflows.finetune_results import score_and_report
 from medssl.workflows.labelled import (
     Labelled,
     build_goal,
@@ -38,11 +28,10 @@ from medssl.workflows.labelled import (
     plan_crop,
     prepare,
     tell_disagreement,
+    usable_cases,
 )
-from medssl.workflows.pretrain import default_store
-from medssl.workflows.score import Row, score_cases
-
-TEST_SCORES = "test_scores.csv"
+from medssl.workflows.run_start import record_split, record_start
+from medssl.workflows.score import Row
 
 
 @dataclass(frozen=True)
@@ -84,7 +73,7 @@ def finetune(
     progress: Progress | None = None,
     command: Sequence[str] = (),
 ) -> FinetuneOutcome:
-    """Fine-tune an encoder on labelled cases, or go on with a run, and score the test cases.
+    """Fine-tune an encoder on labelled cases, or go on with a run, score the test cases and write a report.
 
     Args:
         source: A data set, see `medssl.scans.datasets.find_labelled`; None on resume.
@@ -101,7 +90,7 @@ def finetune(
     """
     with RunFolder.open(out, resume=resume) as run:
         told = LoggedProgress(progress or SilentProgress(), run)
-        places = _record_start(run, source, encoder=encoder, store=store, config=config, command=command)
+        places = record_start(run, source, encoder=encoder, store=store, config=config, command=command)
         pretrained = Pretrained.find(places.encoder) if places.encoder else None
         labelled = find_cases(
             places.source, config=config, pretrained=pretrained, store=places.store, progress=told
@@ -116,14 +105,14 @@ def finetune(
         write_skipped(run.skipped, [*labelled.skipped, *skipped])
         if skipped:
             told.warn(tell_skipped(skipped, table=run.skipped))
-        by_id = {case.record.scan_id: case for case in prepared}
-        folds = _make_folds(chosen, by_id, config=config)
-        test = [by_id[case.scan_id] for case in labelled.test if case.scan_id in by_id]
-        _record_split(run, folds, test)
+        usable = usable_cases(chosen, prepared, skipped, what="labelled cases to learn from")
+        folds = _make_folds(usable, config=config)
+        test_ids = {case.scan_id for case in labelled.test}
+        test = [case for case in prepared if case.record.scan_id in test_ids]
+        record_split(run, _sides(folds, test))
         crop_size = plan_crop(config, pretrained=pretrained, cases=folds[0].train)
         if pretrained:
             tell_disagreement(pretrained, prepared, progress=told)
-        usable = [by_id[case.scan_id] for case in chosen if case.scan_id in by_id]
         goal = build_goal(config, labelled, train=usable)
         unlabelled = gather_unlabelled(labelled, config, test=test, progress=told)
         models = []
@@ -143,52 +132,18 @@ def finetune(
                         progress=LoggedProgress(told, own) if own is not run else told,
                     )
                 )
-        scores = _score_test(run, models, test, config=config, progress=told)
+        scores = score_and_report(
+            run, models, test, device=config.speed.device, warnings=told.warnings, progress=told
+        )
     return FinetuneOutcome(models=models, scores=scores, skipped=len(skipped))
 
 
-@dataclass(frozen=True)
-class _Places:
-    source: Path
-    encoder: Path | None
-    store: Path
-
-
-def _record_start(
-    run: RunFolder,
-    source: Path | None,
-    *,
-    encoder: Path | None,
-    store: Path | None,
-    config: FinetuneConfig,
-    command: Sequence[str],
-) -> _Places:
-    """Write down how the run was started, or look it up, and return where its data lie."""
-    if source is not None:
-        run.update_status(
-            source=str(source.absolute()),
-            encoder=str(encoder.absolute()) if encoder else None,
-            store=str((store or default_store(run.path)).absolute()),
-        )
-    status = run.read_status()
-    write_text(run.config, dump_yaml(config))
-    commands = run.command.read_text(encoding="utf-8") if run.command.exists() else ""
-    write_text(run.command, f"{commands}{shlex.join(command)}\n")
-    write_text(run.environment, json.dumps(describe_environment(), indent=2) + "\n")
-    place = Path(status["encoder"]) if status["encoder"] else None
-    return _Places(Path(status["source"]), place, Path(status["store"]))
-
-
-def _make_folds(
-    chosen: Sequence[LabelledCase], by_id: Mapping[str, PreparedCase], *, config: FinetuneConfig
-) -> list[Fold]:
-    usable = [case for case in chosen if case.scan_id in by_id]
-    if not usable:
-        raise UsageError("None of the labelled cases to learn from can be used; skipped.csv says why.")
+def _make_folds(usable: Sequence[PreparedCase], *, config: FinetuneConfig) -> list[Fold]:
+    by_id = {case.record.scan_id: case for case in usable}
     folds = []
     for number in range(config.cases.folds):
         train_cases, val_cases = hold_out(
-            usable,
+            [case.record for case in usable],
             val_fraction=config.cases.val_fraction,
             folds=config.cases.folds,
             fold=number,
@@ -200,26 +155,12 @@ def _make_folds(
     return folds
 
 
-def _record_split(run: RunFolder, folds: Sequence[Fold], test: Sequence[PreparedCase]) -> None:
-    """Write which case is on which side; a run that goes on must find the same cases again.
-
-    Raises:
-        UsageError: If it does not.
-    """
-    sides = [("test", test)]
+def _sides(folds: Sequence[Fold], test: Sequence[PreparedCase]) -> dict[str, Sequence[PreparedCase]]:
+    """Return the cases of each side by its name in split.csv."""
+    sides: dict[str, Sequence[PreparedCase]] = {"test": test}
     for number, fold in enumerate(folds, start=1):
-        sides += [(f"fold {number} train", fold.train), (f"fold {number} val", fold.val)]
-    rows = [
-        {"scan_id": case.record.scan_id, "subject_id": case.record.subject_id, "split": side}
-        for side, cases in sides
-        for case in cases
-    ]
-    if run.split.exists() and read_table(run.split) != rows:
-        raise UsageError(
-            f"The labelled cases are no longer those that {run.path} was started with: put them back, or "
-            "start a new run."
-        )
-    write_table(run.split, ("scan_id", "subject_id", "split"), rows)
+        sides |= {f"fold {number} train": fold.train, f"fold {number} val": fold.val}
+    return sides
 
 
 def _fold_run(run: RunFolder, number: int, *, n_folds: int) -> AbstractContextManager[RunFolder]:
@@ -283,55 +224,14 @@ def _finetune_fold(
         start.model,
         goal=goal,
         provenance=describe_model(
-            config, labelled=labelled, pretrained=pretrained, fold=fold, crop_size=crop_size, goal=goal
+            config,
+            labelled=labelled,
+            pretrained=pretrained,
+            start=start,
+            train=fold.train,
+            unlabelled=unlabelled,
+            crop_size=crop_size,
+            goal=goal,
         ),
     )
     return path
-
-
-def describe_model(
-    config: FinetuneConfig,
-    *,
-    labelled: Labelled,
-    pretrained: Pretrained | None,
-    fold: Fold,
-    crop_size: Size3D,
-    goal: Goal,
-) -> dict[str, Any]:
-    """Return what a user of the weights must know, JSON-ready and naming nobody."""
-    keep = ("tasks", "seed", "steps", "data_fingerprint", "medssl_version")
-    return {
-        "medssl_version": __version__,
-        "goal": goal.describe(),
-        "is_linear": config.transfer.mode == "linear_probe",
-        "channel_names": list(labelled.dataset.channel_names),
-        "orientation": "RAS",
-        "spacing_mm": list(labelled.spacing_mm),
-        "crop_size": list(crop_size),
-        "data": labelled.data.model_dump(mode="json", exclude={"prepare_workers"}),
-        "transfer": config.transfer.model_dump(mode="json"),
-        "pretraining": {key: pretrained.provenance[key] for key in keep} if pretrained else None,
-        "seed": config.training.seed,
-        "steps": config.training.epochs * config.training.steps_per_epoch,
-        "batch_size": config.training.batch_size,
-        "versions": describe_environment()["packages"],
-        "data_fingerprint": data_fingerprint(fold.train),
-    }
-
-
-def _score_test(
-    run: RunFolder,
-    models: Sequence[Path],
-    test: Sequence[PreparedCase],
-    *,
-    config: FinetuneConfig,
-    progress: Progress,
-) -> list[Row]:
-    if not test:
-        progress.say("The data set sets no test cases aside, so nothing is scored.")
-        return []
-    settings = StepSettings(str(choose_device(config.speed.device)))
-    predictor, _ = load_predictor(models, settings=settings, flips=False)
-    rows = score_cases(predictor, test, progress=progress)
-    write_table(run.path / TEST_SCORES, list(rows[0]), rows)
-    return rows

@@ -32,8 +32,8 @@ MAX_CROPS = 4
 
 NO_PROOF = (
     "The maps show by how much the log-odds of the predicted class fall when a block is hidden. They are no "
-    "proof that a model looks at the right thing for the right reason: a model can be right for a wrong reason, "
-    "and maps of different methods differ."
+    "proof that the model looks at the right thing: it can be right for a wrong reason, and maps of "
+    "different methods differ."
 )
 
 
@@ -58,7 +58,9 @@ def draw_segmentations(
             row = ordered[place]
             name = str(row["scan_id"])
             caption = f"The {word} of {len(ordered)} test cases: {name}, Dice {float(row['dice']):.3f}"
-            pictures.append(Picture(f"test_{word}", caption, _draw_comparison(predictor, by_id[name], caption)))
+            pictures.append(
+                Picture(f"test_{word}", caption, _draw_comparison(predictor, by_id[name], caption))
+            )
             advance(detail=name)
     return pictures
 
@@ -72,7 +74,7 @@ def draw_explanations(
     number: int = 1,
     progress: Progress,
 ) -> tuple[list[Picture], list[str]]:
-    """Draw what spoke for the answer in the most certain right and wrong test cases, and say what it is worth.
+    """Draw what spoke for the answer in the most certain right and wrong test cases.
 
     Args:
         predictor: Its goal is a `Classification`; the first of its networks is explained.

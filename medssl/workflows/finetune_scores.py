@@ -54,8 +54,8 @@ def segmentation_section(rows: Sequence[Row], class_names: Sequence[str]) -> tup
     }
     main = MainScore("", "dice", cells[MEAN][0], cases=len(rows), subjects=len(set(subjects)))
     scores = Table(
-        f"Means over {len(rows)} test cases. {SPREAD} A class that is in neither map counts as right, one that "
-        "is in one of them only as wrong, with the diagonal of the scan as HD95.",
+        f"Means over {len(rows)} test cases. {SPREAD} A class that is in neither map counts as right, "
+        "one that is in one of them only as wrong, with the diagonal of the scan as HD95.",
         ("class", *(METRIC_WORDS[metric] for metric in METRICS)),
         tuple(
             (
@@ -147,7 +147,10 @@ def _worst_cases(rows: Sequence[Row], class_names: Sequence[str]) -> Table:
         "mean Dice": "dice",
         "mean HD95 in mm": "hd95_mm",
     }
-    cells = [[f"{float(row[column]):.{1 if 'hd95' in column else 3}f}" for column in columns.values()] for row in worst]
+    cells = [
+        [f"{float(row[column]):.{1 if 'hd95' in column else 3}f}" for column in columns.values()]
+        for row in worst
+    ]
     return Table(
         f"The {len(worst)} worst test cases: look at these first.",
         ("case", *columns),
@@ -155,9 +158,7 @@ def _worst_cases(rows: Sequence[Row], class_names: Sequence[str]) -> Table:
     )
 
 
-def _confusion(
-    truth: NDArray[np.integer], probabilities: NDArray[np.float64], target: Target
-) -> Table:
+def _confusion(truth: NDArray[np.integer], probabilities: NDArray[np.float64], target: Target) -> Table:
     predicted = predicted_classes(probabilities)
     counts = np.zeros((len(target.classes),) * 2, dtype=int)
     np.add.at(counts, (truth, predicted), 1)

@@ -137,6 +137,52 @@ def gather_unlabelled(
     return kept
 
 
+def usable_cases(
+    cases: Sequence[LabelledCase],
+    prepared: Sequence[PreparedCase],
+    skipped: Sequence[SkippedScan],
+    *,
+    what: str,
+) -> list[PreparedCase]:
+    """Return those of some cases that are prepared, in the order of ``cases``.
+
+    Args:
+        cases: At least one.
+        prepared: From `prepare`, of these and others.
+        skipped: Likewise.
+        what: What an error message calls them.
+
+    Raises:
+        NoUsableScanError: If not one of them is.
+    """
+    by_id = {case.record.scan_id: case for case in prepared}
+    usable = [by_id[case.scan_id] for case in cases if case.scan_id in by_id]
+    if not usable:
+        reasons = {scan.path: scan.reason for scan in skipped}
+        first = cases[0].path
+        raise NoUsableScanError(
+            f"None of the {len(cases)} {what} can be used; the first, {first.name}: {reasons[first]}"
+        )
+    return usable
+
+
+def refuse_one_class(labelled: Labelled, cases: Sequence[PreparedCase], *, what: str) -> None:
+    """Raise a UsageError unless each target can be told apart among some cases.
+
+    Args:
+        labelled: The data set.
+        cases: To be judged.
+        what: What an error message calls them.
+    """
+    for target in labelled.targets:
+        answers = {target.class_of(case.record) for case in cases} - {None}
+        if len(answers) < 2:
+            raise UsageError(
+                f"The {len(cases)} {what} do not show two classes of {target.name!r}, so no model can be "
+                "judged by them: take more, or another split."
+            )
+
+
 def plan_crop(
     config: FinetuneConfig, *, pretrained: Pretrained | None, cases: Sequence[PreparedCase]
 ) -> Size3D:

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 from medssl.config.schema import DataConfig
 from medssl.errors import NoUsableScanError, ScanError, UsageError
 from medssl.finetune.classification import Classification
+from medssl.finetune.columns import read_number
+from medssl.finetune.goal import Goal
 from medssl.finetune.predictor import Predictor, load_predictor
 from medssl.finetune.segmentation import Segmentation
 from medssl.finetune.weights import Finetuned, find_models
@@ -83,6 +85,7 @@ def predict(
     folder = PredictionFolder.open(out, table=table, models=models, flips=flips)
     store = store or default_store(out)
     cases, skipped = _gather(source, network=network, out=out, store=store, progress=progress)
+    _tell_missing_covariates(predictor.goal, cases, progress=progress)
     results: Results = AnswersResults(predictor)
     if isinstance(predictor.goal, Segmentation):
         drawn = {case.record.scan_id for case in cases[:overlays]}
@@ -170,6 +173,17 @@ def _gather(
     if not cases:
         raise NoUsableScanError(none_usable(source, skipped))
     return cases, skipped
+
+
+def _tell_missing_covariates(goal: Goal, cases: Sequence[PreparedCase], *, progress: Progress) -> None:
+    """Warn where a classifier is not given what it was trained with beside the scan."""
+    for covariate in goal.covariates if isinstance(goal, Classification) else ():
+        missing = sum(read_number(case.record, covariate.column) is None for case in cases)
+        if missing:
+            progress.warn(
+                f"{missing} of {len(cases)} scans have no {covariate.column}, for which the model takes "
+                f"{covariate.mean:.3g}, the mean of its training cases: give a CSV with that column."
+            )
 
 
 def _predict_each(

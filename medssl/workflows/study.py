@@ -1,7 +1,5 @@
 """The label-efficiency study: pretrained beside from scratch, with few labels and more, with intervals."""
 
-import json
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,26 +8,32 @@ from statistics import fmean
 import torch
 from sklearn.metrics import roc_auc_score
 
-from medssl.atomic import write_text
-from medssl.config.load import dump_yaml
 from medssl.config.schema import StudyConfig
 from medssl.errors import MedsslError, UsageError
 from medssl.evaluate.study import summarise
-from medssl.evaluate.study_table import CELL_COLUMNS, KEY_COLUMNS, read_cells, read_study
-from medssl.findings import Cell, StudySummary
+from medssl.evaluate.study_table import read_cells, read_study
+from medssl.findings import StudySummary
 from medssl.finetune.transfer import Pretrained
 from medssl.progress import Progress, SilentProgress
 from medssl.report.study import write_study_report
 from medssl.report.study_figure import draw_study
 from medssl.report.study_verdict import judge_study
-from medssl.scans.manifest import write_skipped, write_table
+from medssl.scans.manifest import write_skipped
 from medssl.scans.processes import Died, count_processes, run_jobs
+from medssl.training.checkpoint import WATCHING_FIELDS
 from medssl.training.devices import choose_device
-from medssl.training.environment import describe_environment
 from medssl.training.run_folder import LoggedProgress, RunFolder
 from medssl.workflows.cell import CellJob, CellResult, read_result, run_cell
-from medssl.workflows.labelled import find_cases, plan_crop, prepare, tell_disagreement
-from medssl.workflows.pretrain import default_store
+from medssl.workflows.cohort import tell_skipped
+from medssl.workflows.labelled import (
+    find_cases,
+    plan_crop,
+    prepare,
+    refuse_one_class,
+    tell_disagreement,
+    usable_cases,
+)
+from medssl.workflows.run_start import record_split, record_start
 from medssl.workflows.score import Row
 from medssl.workflows.speed import settle_speed
 from medssl.workflows.study_plan import (
@@ -39,15 +43,20 @@ from medssl.workflows.study_plan import (
     choose_rates,
     set_tuning_aside,
 )
+from medssl.workflows.study_tables import (
+    CELL_TABLE,
+    STUDY_TABLE,
+    TUNING_TABLE,
+    Scores,
+    write_tables,
+    write_tuning,
+)
 
-STUDY_TABLE = "study.csv"
-CELL_TABLE = "cells.csv"
-TUNING_TABLE = "tuning.csv"
 FIGURE = "study.png"
-TUNING_COLUMNS = ("arm", "label_budget", "learning_rate", "score", "is_chosen")
 AGAINST = "scratch"
 
-Scores = dict[tuple[str, int], dict[float, float]]
+FREE_FIELDS = (*WATCHING_FIELDS, "study.labels", "study.seeds", "study.workers")
+"""Settings that may change when a study goes on: more of the same, or other machines."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +111,11 @@ def study(
         tell_plan(plan, progress=told)
         scores = _tune(plan, progress=told)
         rates = choose_rates(scores)
-        _write_tuning(out / TUNING_TABLE, scores, rates)
+        write_tuning(out / TUNING_TABLE, scores, rates)
         jobs = list(plan.test_jobs(rates))
         for _ in _run(jobs, plan, what="Training and testing", progress=told):
-            _write_tables(out, jobs)
-        _write_tables(out, jobs)
+            write_tables(out, jobs)
+        write_tables(out, jobs)
         return write_findings(plan, scores, rates)
 
 
@@ -123,27 +132,22 @@ def plan_study(
     """Find and prepare the cases, set some aside for tuning, and settle what all cells share.
 
     Raises:
-        UsageError: If there are no test cases, an arm has no encoder, or a budget is too large.
+        UsageError: If there are no test cases, too few cases, or an arm has no encoder.
+        NoUsableScanError: If not one case of a kind can be used.
     """
-    if source is not None:
-        run.update_status(
-            source=str(source.absolute()),
-            encoder=str(encoder.absolute()) if encoder else None,
-            store=str((store or default_store(run.path)).absolute()),
-        )
-    status = run.read_status()
-    commands = run.command.read_text(encoding="utf-8") if run.command.exists() else ""
-    write_text(run.command, f"{commands}{shlex.join(command)}\n")
-    write_text(run.environment, json.dumps(describe_environment(), indent=2) + "\n")
-    write_text(run.config, dump_yaml(config))
-    encoders = _find_encoders(config, Path(status["encoder"]) if status["encoder"] else None)
+    places = record_start(
+        run,
+        source,
+        encoder=encoder,
+        store=store,
+        config=config,
+        command=command,
+        free=FREE_FIELDS,
+    )
+    encoders = _find_encoders(config, places.encoder)
     first = next((Pretrained.find(path) for path in encoders.values() if path), None)
     labelled = find_cases(
-        Path(status["source"]),
-        config=config,
-        pretrained=first,
-        store=Path(status["store"]),
-        progress=progress,
+        places.source, config=config, pretrained=first, store=places.store, progress=progress
     )
     if not labelled.test:
         raise UsageError(
@@ -152,21 +156,17 @@ def plan_study(
     pool, tuning = set_tuning_aside(labelled.pool, count=config.study.tuning_cases, seed=config.training.seed)
     prepared, skipped = prepare(labelled, [*pool, *tuning, *labelled.test], progress=progress)
     write_skipped(run.skipped, [*labelled.skipped, *skipped])
+    if skipped:
+        progress.warn(tell_skipped(skipped, table=run.skipped))
     if first:
         tell_disagreement(first, prepared, progress=progress)
-    side_of = {case.scan_id: name for name, cases in (("pool", pool), ("tuning", tuning)) for case in cases}
-    sides = {name: [] for name in ("pool", "tuning", "test")}  # type: dict[str, list]
-    for case in prepared:
-        sides[side_of.get(case.record.scan_id, "test")].append(case)
-    write_table(
-        run.split,
-        ("scan_id", "subject_id", "split"),
-        [
-            {"scan_id": case.record.scan_id, "subject_id": case.record.subject_id, "split": side}
-            for side, cases in sides.items()
-            for case in cases
-        ],
-    )
+    sides = {
+        name: usable_cases(cases, prepared, skipped, what=f"{name} cases")
+        for name, cases in (("pool", pool), ("tuning", tuning), ("test", labelled.test))
+    }
+    for name in ("tuning", "test"):
+        refuse_one_class(labelled, sides[name], what=f"{name} cases")
+    record_split(run, sides)
     return StudyPlan(
         folder=run.path,
         config=config,
@@ -280,45 +280,6 @@ def _run(
             yield job, result
 
 
-def _write_tuning(path: Path, scores: Scores, rates: Mapping[tuple[str, int], float]) -> None:
-    rows = [
-        {
-            "arm": arm,
-            "label_budget": budget,
-            "learning_rate": rate,
-            "score": round(score, 5),
-            "is_chosen": rates[arm, budget] == rate,
-        }
-        for (arm, budget), by_rate in scores.items()
-        for rate, score in by_rate.items()
-    ]
-    write_table(path, TUNING_COLUMNS, rows)
-
-
-def _write_tables(out: Path, jobs: Sequence[CellJob]) -> None:
-    """Write the rows of all models that are finished."""
-    rows, cells = [], []
-    for job in jobs:
-        if not job.result.exists():
-            continue
-        result = read_result(job)
-        cell = Cell(
-            arm=job.arm,
-            label_budget=job.label_budget,
-            seed=job.seed,
-            learning_rate=job.learning_rate,
-            updates=result.updates,
-            seconds=result.seconds,
-            tuned_on="tuning cases",
-        )
-        key = {name: getattr(cell, name) for name in KEY_COLUMNS if hasattr(cell, name)}
-        rows += [{**key, **row} for row in result.rows]
-        cells.append(cell)
-    columns = list(dict.fromkeys([*KEY_COLUMNS, *(name for row in rows for name in row)]))
-    write_table(out / STUDY_TABLE, columns, rows)
-    write_table(out / CELL_TABLE, CELL_COLUMNS, [vars(cell) for cell in cells])
-
-
 def _summaries(plan: StudyPlan) -> list[StudySummary]:
     """Return the metrics of a study, the one it was planned for first."""
     table, n_pool = plan.folder / STUDY_TABLE, len(plan.pool)
@@ -337,8 +298,7 @@ def _caveats(plan: StudyPlan, scores: Scores, rates: Mapping[tuple[str, int], fl
     sentences = [
         f"Every model was trained for {updates} updates, however many labels it had, and its last state "
         "was kept; nothing was chosen by the test cases.",
-        f"Learning rates were chosen for each arm on {len(plan.tuning)} labelled cases that no arm learned "
-        "from: more labels than the smallest budgets have, for all arms alike.",
+        _tuning_words(plan),
     ]
     tried = sorted(section.learning_rates)
     at_end = [
@@ -350,3 +310,13 @@ def _caveats(plan: StudyPlan, scores: Scores, rates: Mapping[tuple[str, int], fl
             "range might do better there."
         )
     return sentences
+
+
+def _tuning_words(plan: StudyPlan) -> str:
+    rates = plan.config.study.learning_rates
+    if len(rates) == 1:
+        return f"The learning rate was {rates[0]:g} for all arms, and was not tuned: another may suit one better."
+    return (
+        f"Learning rates were chosen for each arm on {len(plan.tuning)} labelled cases that no arm learned "
+        "from: more labels than the smallest budgets have, for all arms alike."
+    )

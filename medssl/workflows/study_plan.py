@@ -137,9 +137,18 @@ def set_tuning_aside(
     """Part labelled cases into those to learn from and about ``count`` to choose learning rates on.
 
     Whole subjects are set aside, at most a quarter of them.
+
+    Raises:
+        UsageError: If that is not even one.
     """
     share = min(count / len(pool), LARGEST_TUNING_SHARE)
-    return hold_out(pool, val_fraction=share, folds=1, fold=0, seed=derive_seed("tuning", seed))
+    rest, tuning = hold_out(pool, val_fraction=share, folds=1, fold=0, seed=derive_seed("tuning", seed))
+    if not tuning:
+        raise UsageError(
+            f"{len(pool)} labelled cases beside the test cases are too few to choose learning rates on some "
+            "and learn from others: label more."
+        )
+    return rest, tuning
 
 
 def choose_rates(

@@ -8,9 +8,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from medssl.config.schema import DataConfig
 from medssl.networks.build import build_encoder
 from medssl.networks.encoder import Encoder
-from medssl.scans.cases import PreparedCase
+from medssl.progress import SilentProgress
+from medssl.scans.cases import PreparedCase, prepare_cases
+from medssl.scans.datasets import find_labelled
 from medssl.scans.labelled import LabelledCase
 from medssl.scans.record import IntensityRecipe, ScanHeader, ScanRecord
 from medssl.scans.store import ScanStore
@@ -67,3 +70,17 @@ def small_encoder() -> Encoder:
     """An encoder of three levels for crops of 16 x 16 x 8 voxels of 1 x 1 x 2 mm."""
     torch.manual_seed(0)
     return build_encoder("residual_unet", "tiny", crop_size=CROP, spacing_mm=(1.0, 1.0, 2.0))
+
+
+@pytest.fixture(scope="session")
+def ball_cases(balls: Path, tmp_path_factory: pytest.TempPathFactory) -> list[PreparedCase]:
+    """The labelled balls in a store: eight to learn from, then three to test on."""
+    prepared, skipped = prepare_cases(
+        find_labelled(balls).cases,
+        store=ScanStore(tmp_path_factory.mktemp("store")),
+        spacing_mm=(1.0, 1.0, 1.0),
+        data=DataConfig(modality="mr", crop_to_foreground=False, prepare_workers=0),
+        progress=SilentProgress(),
+    )
+    assert not skipped
+    return prepared

@@ -74,12 +74,15 @@ def test_log_odds_show_what_a_sure_network_looks_at(model, goal, put_case):
     assert saliency.evidence.max() > 1
 
 
-def test_with_the_rim_of_a_thin_scan_its_copies_in_the_padding_are_hidden(model, goal, put_case):
+@pytest.mark.parametrize(("bright", "other", "copies"), [(0, 2, 3), (2, 0, 4)])
+def test_with_the_rim_of_a_thin_scan_its_copies_in_the_padding_are_hidden(
+    model, goal, put_case, bright, other, copies
+):
     volume = np.zeros((1, 16, 16, 3))
-    volume[0, 6:10, 6:10, 2] = 1
+    volume[0, 6:10, 6:10, bright] = 1
     evidence = explained(model, goal, put_case("rim", volume)).evidence
-    assert evidence[7, 7, 2] == pytest.approx(4 * 16 / 10)
-    assert evidence[7, 7, 0] == 0
+    assert evidence[7, 7, bright] == pytest.approx(copies * 16 / 10)
+    assert evidence[7, 7, other] == 0
 
 
 def test_each_channel_is_hidden_by_its_own_mean(model, goal, put_case):
@@ -116,7 +119,8 @@ def figure() -> Figure:
     evidence[18:23, 4:9, 2:5] = 2
     evidence[0, 0, 0] = -1
     saliency = Saliency(evidence, "label", "malignant", 0.912)
-    return draw_saliency(saliency, np.full(evidence.shape, 0.5), spacing_mm=(1.0, 1.0, 2.5), name="nodule 7")
+    x, y, z = np.indices(evidence.shape)
+    return draw_saliency(saliency, x + 100 * y + 10000 * z, spacing_mm=(1.0, 1.0, 2.5), name="nodule 7")
 
 
 def test_the_picture_says_what_it_shows(figure):
@@ -128,6 +132,9 @@ def test_the_picture_says_what_it_shows(figure):
 
 
 def test_slices_go_through_the_middle_of_the_highest_evidence_in_true_aspect(figure):
+    slices = [panel.images[0].get_array() for panel in figure.axes[:3]]
+    assert [np.unique(slices[0] % 100), np.unique(slices[1] // 100 % 100)] == [20, 6]
+    assert np.unique(slices[2] // 10000) == 3
     sagittal, coronal, axial = (panel.images[0] for panel in figure.axes[3:6])
     for image, extent in ((sagittal, (3, 5)), (coronal, (3, 5)), (axial, (5, 5))):
         shown = np.argwhere(image.get_array() == 2)

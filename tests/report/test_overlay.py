@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medssl.pretext.drawing import figure_to_rgb
-from medssl.report.overlay import CLASS_COLOURS, draw_overlay, overlay_figure
+from medssl.report.overlay import CLASS_COLOURS, comparison_figure, draw_overlay, overlay_figure
 
 NAMES = {1: "anterior", 3: "posterior"}
 
@@ -80,3 +80,36 @@ def test_names_that_look_like_formulas(labels, tmp_path):
     assert [text.get_text() for text in legend.get_texts()] == ["$x^{$", "_b"]
     draw_overlay(path, scan, labels, spacing_mm=(1, 1, 1), class_names=names, title="$x^{$")
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def compare(truth, prediction):
+    scan = np.zeros(truth.shape, np.float32)
+    return comparison_figure(
+        scan, truth, prediction, spacing_mm=(1.0, 1.0, 3.0), class_names=NAMES, title="scan"
+    )
+
+
+def test_truth_and_prediction_are_drawn_in_the_same_slices(labels):
+    """Those where the truth is largest, wherever the prediction is."""
+    prediction = np.zeros_like(labels)
+    prediction[7:9, 4, :] = 1
+    figure = compare(labels, prediction)
+    above, below = figure.axes[:3], figure.axes[3:]
+    assert above[0].get_title() == "truth"
+    assert below[0].get_title() == "prediction"
+    for panels, expected in ((above, labels), (below, prediction)):
+        sagittal, coronal, axial = (panel.images[1].get_array()[..., 3] > 0 for panel in panels)
+        np.testing.assert_array_equal(sagittal, expected[3].T > 0)
+        np.testing.assert_array_equal(coronal, expected[:, 4].T > 0)
+        np.testing.assert_array_equal(axial, expected[:, :, 5].T > 0)
+    assert [panel.get_aspect() for panel in figure.axes] == [3, 3, 1] * 2
+
+
+def test_a_class_of_either_map_is_in_the_legend_of_a_comparison(labels):
+    (legend,) = compare(labels * (labels == 3), np.minimum(labels, 1)).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["anterior", "posterior"]
+
+
+def test_a_prediction_where_nothing_is_true_is_shown(labels):
+    figure = compare(np.zeros_like(labels), labels)
+    assert (figure.axes[3].images[1].get_array()[..., 3] > 0).any()
