@@ -85,8 +85,10 @@ def finetune(
 ) -> None:
     """Fine-tune a pretrained encoder on labelled scans, and score it on the test cases."""
     if resume is not None:
-        if goal or data or out or encoder:
-            raise UsageError("Leave out goal, DATA, --out and --encoder: --resume goes on as the run says.")
+        if goal or data or out or encoder or config:
+            raise UsageError(
+                "Leave out goal, DATA, --out, --encoder and --config: --resume goes on as the run says."
+            )
         origin: str | Path = config_of(resume)
     elif goal is None or data is None or out is None:
         raise UsageError(

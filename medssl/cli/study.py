@@ -78,8 +78,11 @@ def study(
 ) -> None:
     """Compare pretrained and from scratch at several numbers of labels, with intervals."""
     if resume is not None:
-        if data or out or encoder or arms or dry_run:
-            raise UsageError("Leave out DATA and the other options: --resume goes on as the study says.")
+        if data or out or encoder or arms or config or dry_run:
+            raise UsageError(
+                "Leave out DATA, --out, --encoder, --arms, --config and --dry-run: --resume goes on as the "
+                "study says."
+            )
         origin: str | Path = config_of(resume)
     elif data is None or (out is None and not dry_run):
         raise UsageError("Name the labelled data and, with --out, the folder to make.")
@@ -140,6 +143,8 @@ def parse_arms(text: str) -> dict[str, dict[str, object]]:
         unknown = set(extras) - {COVARIATES, *TEACHERS}
         if unknown:
             raise UsageError(f"Arm {name!r}: after + comes {COVARIATES} or {' or '.join(TEACHERS)}.")
+        if name in arms or not mode or "/" in name:
+            raise UsageError(f"Arm {name!r}: each arm needs a name of its own, which can name a folder.")
         if not run and mode not in MODES:
             raise UsageError(
                 f"There is no arm {name!r}: choose from {', '.join(MODES)}, or write {name}=RUN for an "

@@ -12,6 +12,7 @@ from typing import Any
 
 from medssl.atomic import write_text
 from medssl.errors import (
+    CheckpointError,
     DivergedError,
     InterruptedRunError,
     MedsslError,
@@ -83,7 +84,7 @@ class RunFolder:
                 folder.mkdir(exist_ok=True)
             try:
                 yield run
-            except (UsageError, NoUsableScanError) as error:
+            except (UsageError, NoUsableScanError, CheckpointError) as error:
                 # A mistake in the command frees the folder for the next try; what was trained is never lost.
                 if resume or run.has_checkpoints:
                     run.update_status(**_ending(error))

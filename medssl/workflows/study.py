@@ -1,24 +1,19 @@
 """The label-efficiency study: pretrained beside from scratch, with few labels and more, with intervals."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
 from medssl.config.schema import StudyConfig
 from medssl.errors import MedsslError, UsageError
-from medssl.evaluate.study import summarise
-from medssl.evaluate.study_table import read_cells, read_study
-from medssl.findings import StudySummary
 from medssl.finetune.transfer import Pretrained
 from medssl.progress import Progress, SilentProgress
-from medssl.report.study import write_study_report
-from medssl.report.study_figure import draw_study
-from medssl.report.study_verdict import judge_study
 from medssl.scans.manifest import write_skipped
+from medssl.scans.prepare import Spacing
 from medssl.scans.processes import Died, count_processes, run_jobs
 from medssl.training.checkpoint import WATCHING_FIELDS
 from medssl.training.devices import choose_device
@@ -36,6 +31,7 @@ from medssl.workflows.labelled import (
 from medssl.workflows.run_start import record_split, record_start
 from medssl.workflows.score import Row
 from medssl.workflows.speed import settle_speed
+from medssl.workflows.study_findings import StudyOutcome, write_findings
 from medssl.workflows.study_plan import (
     COVARIATES_ONLY,
     StudyPlan,
@@ -44,32 +40,16 @@ from medssl.workflows.study_plan import (
     set_tuning_aside,
 )
 from medssl.workflows.study_tables import (
-    CELL_TABLE,
-    STUDY_TABLE,
     TUNING_TABLE,
     Scores,
     write_tables,
     write_tuning,
 )
 
-FIGURE = "study.png"
 AGAINST = "scratch"
 
 FREE_FIELDS = (*WATCHING_FIELDS, "study.labels", "study.seeds", "study.workers")
 """Settings that may change when a study goes on: more of the same, or other machines."""
-
-
-@dataclass(frozen=True)
-class StudyOutcome:
-    """What a study found.
-
-    Attributes:
-        report: The HTML file.
-        sentences: Its findings.
-    """
-
-    report: Path
-    sentences: list[str]
 
 
 def study(
@@ -145,7 +125,8 @@ def plan_study(
         free=FREE_FIELDS,
     )
     encoders = _find_encoders(config, places.encoder)
-    first = next((Pretrained.find(path) for path in encoders.values() if path), None)
+    found = {path: Pretrained.find(path) for path in encoders.values() if path}
+    first = next(iter(found.values()), None)
     labelled = find_cases(
         places.source, config=config, pretrained=first, store=places.store, progress=progress
     )
@@ -160,6 +141,7 @@ def plan_study(
         progress.warn(tell_skipped(skipped, table=run.skipped))
     if first:
         tell_disagreement(first, prepared, progress=progress)
+    _tell_other_spacings(found, labelled.spacing_mm, progress=progress)
     sides = {
         name: usable_cases(cases, prepared, skipped, what=f"{name} cases")
         for name, cases in (("pool", pool), ("tuning", tuning), ("test", labelled.test))
@@ -190,23 +172,6 @@ def tell_plan(plan: StudyPlan, *, progress: Progress) -> None:
     )
 
 
-def write_findings(plan: StudyPlan, scores: Scores, rates: Mapping[tuple[str, int], float]) -> StudyOutcome:
-    """Draw the figure and write the report of what `study.csv` holds."""
-    out = plan.folder
-    summaries = _summaries(plan)
-    draw_study(summaries[0], out / FIGURE)
-    report = out / "report.html"
-    write_study_report(
-        report,
-        summaries[0],
-        read_cells(out / CELL_TABLE),
-        _caveats(plan, scores, rates),
-        title=f"What pretraining is worth: {out.name}",
-        others=summaries[1:],
-    )
-    return StudyOutcome(report, [verdict.sentence for verdict in judge_study(summaries[0])])
-
-
 def _find_encoders(config: StudyConfig, default: Path | None) -> dict[str, Path | None]:
     """Return the encoder of each arm, whose architecture an arm from scratch has as well."""
     encoders: dict[str, Path | None] = {}
@@ -219,6 +184,19 @@ def _find_encoders(config: StudyConfig, default: Path | None) -> dict[str, Path 
     if AGAINST not in encoders:
         raise UsageError(f"A study needs an arm called {AGAINST}, which the others are compared with.")
     return encoders
+
+
+def _tell_other_spacings(
+    found: Mapping[Path, Pretrained], spacing_mm: Spacing, *, progress: Progress
+) -> None:
+    """Warn of encoders that know scans of another spacing: scans are prepared once, for the first encoder."""
+    for path, pretrained in found.items():
+        own = pretrained.provenance["spacing_mm"]
+        if not np.allclose(own, spacing_mm, rtol=0.05):
+            progress.warn(
+                f"{path} was pretrained at {' x '.join(f'{mm:.3g}' for mm in own)} mm, but in this study all "
+                f"arms get scans at {' x '.join(f'{mm:.3g}' for mm in spacing_mm)} mm."
+            )
 
 
 def count_workers(config: StudyConfig) -> int:
@@ -278,45 +256,3 @@ def _run(
                 )
             advance(detail=f"{name}: {primary_score(result.rows):.3f}")
             yield job, result
-
-
-def _summaries(plan: StudyPlan) -> list[StudySummary]:
-    """Return the metrics of a study, the one it was planned for first."""
-    table, n_pool = plan.folder / STUDY_TABLE, len(plan.pool)
-    if not plan.labelled.targets:
-        rows = read_study(table, all_labels=n_pool)
-        return [summarise(rows, metric=metric) for metric in ("dice", "nsd_2mm", "hd95_mm")]
-    return [
-        summarise(read_study(table, all_labels=n_pool, target=target.name), metric="auroc")
-        for target in plan.labelled.targets
-    ]
-
-
-def _caveats(plan: StudyPlan, scores: Scores, rates: Mapping[tuple[str, int], float]) -> list[str]:
-    section = plan.config.study
-    updates = plan.config.training.epochs * plan.config.training.steps_per_epoch
-    sentences = [
-        f"Every model was trained for {updates} updates, however many labels it had, and its last state "
-        "was kept; nothing was chosen by the test cases.",
-        _tuning_words(plan),
-    ]
-    tried = sorted(section.learning_rates)
-    at_end = [
-        f"{arm} at {budget} labels" for (arm, budget), rate in rates.items() if rate in (tried[0], tried[-1])
-    ]
-    if len(tried) > 1 and at_end:
-        sentences.append(
-            f"The best learning rate lies at the end of the range tried for {', '.join(at_end)}: a wider "
-            "range might do better there."
-        )
-    return sentences
-
-
-def _tuning_words(plan: StudyPlan) -> str:
-    rates = plan.config.study.learning_rates
-    if len(rates) == 1:
-        return f"The learning rate was {rates[0]:g} for all arms, and was not tuned: another may suit one better."
-    return (
-        f"Learning rates were chosen for each arm on {len(plan.tuning)} labelled cases that no arm learned "
-        "from: more labels than the smallest budgets have, for all arms alike."
-    )

@@ -11,7 +11,7 @@ from medssl.finetune.training import build_model
 from medssl.finetune.transfer import Pretrained
 from medssl.networks.weights import read_weights
 
-GOAL = Segmentation({0: "background", 1: "ball"})
+GOAL = Segmentation({0: "background", 1: "ball", 2: "cube"})  # as many as location predicts
 
 
 def start(run: Path, *, in_channels: int = 1, **transfer):

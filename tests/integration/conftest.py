@@ -38,9 +38,9 @@ def command_environment() -> dict[str, str]:
 @pytest.fixture(scope="session")
 def medssl(command_environment: dict[str, str]) -> RunCommand:
     """Run the command line: in this process, which saves the imports, or in others behind ``prefix``."""
-    torch.set_num_threads(1)
 
     def run(*arguments: str | Path, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        torch.set_num_threads(1)  # a study before may have chosen another number
         words = [*map(str, arguments)]
         if prefix:
             command = [*prefix, "-m", "medssl", *words]

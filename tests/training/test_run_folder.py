@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from medssl.errors import (
+    CheckpointError,
     DivergedError,
     InterruptedRunError,
     NoUsableScanError,
@@ -46,7 +47,7 @@ def test_how_a_run_ended_is_recorded(
         assert run.read_status()["error"] is None
 
 
-@pytest.mark.parametrize("error", [NoUsableScanError("none"), UsageError("typo")])
+@pytest.mark.parametrize("error", [NoUsableScanError("none"), UsageError("typo"), CheckpointError("none")])
 def test_a_mistake_leaves_the_folder_free_for_the_next_try(tmp_path: Path, error: Exception) -> None:
     for folder in (tmp_path / "new", tmp_path / "with hidden files"):
         if folder.name != "new":
@@ -67,6 +68,31 @@ def test_what_was_trained_outlives_a_store_that_vanishes(tmp_path: Path) -> None
         train(run)
     assert run.last_checkpoint.read_text() == "hours of work"
     assert (run.read_status()["status"], run.read_status()["exit_code"]) == ("failed", 3)
+
+
+def test_what_was_trained_below_outlives_a_mistake(tmp_path: Path) -> None:
+    """The folds of a run and the models of a study lie in run folders of their own."""
+
+    def train_one(run: RunFolder) -> None:
+        with RunFolder.open(run.path / "fold_1", resume=False) as below:
+            below.last_checkpoint.write_text("hours of work")
+        raise UsageError("other labels")
+
+    with pytest.raises(UsageError), RunFolder.open(tmp_path / "run", resume=False) as run:
+        train_one(run)
+    assert (run.path / "fold_1" / "checkpoints" / "last.pt").read_text() == "hours of work"
+
+
+def test_a_run_that_is_killed_at_once_is_one_or_leaves_nothing(tmp_path: Path, monkeypatch) -> None:
+    def die(run: RunFolder, **fields: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "update_status", die)
+        with pytest.raises(SystemExit), RunFolder.open(tmp_path / "run", resume=False):
+            pass
+    with RunFolder.open(tmp_path / "run", resume=False) as run:
+        assert run.read_status()["status"] == "running"
 
 
 def test_a_mistake_on_resume_leaves_the_run_as_it_is(tmp_path: Path) -> None:
