@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from medssl.cli.console import command_progress, print_line
+from medssl.cli.options import Store
 from medssl.errors import UsageError
 
 TABLE_SUFFIXES = (".csv", ".npz")
@@ -19,9 +20,7 @@ def embed(
         Path, typer.Argument(metavar="SCANS", help="Scans: a folder of any depth, a file or a CSV.")
     ],
     out: Annotated[Path, typer.Option(help="Table to write, .csv or .npz.", metavar="TABLE")],
-    store: Annotated[
-        Path | None, typer.Option(help="Folder of prepared scans, to share between runs.", metavar="FOLDER")
-    ] = None,
+    store: Store = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Turn each scan into one vector, with a pretrained encoder."""

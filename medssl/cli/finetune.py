@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from medssl.cli.console import command_progress, print_rows
+from medssl.cli.options import Device, Seed, Settings, Store
+from medssl.config.finetune_schema import FinetuneConfig
 from medssl.config.load import load_run_config
-from medssl.config.schema import FinetuneConfig
 from medssl.errors import UsageError
 
 DEFAULT_PRESET = "finetune"
@@ -70,15 +71,10 @@ def finetune(
         str | None,
         typer.Option(help=f"Preset or YAML file; {DEFAULT_PRESET} if left out.", metavar="NAME|FILE"),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any other setting, such as training.epochs=40.", metavar="FIELD=VALUE"),
-    ] = None,
-    store: Annotated[
-        Path | None, typer.Option(help="Folder of prepared scans, to share between runs.", metavar="FOLDER")
-    ] = None,
+    seed: Seed = None,
+    device: Device = None,
+    settings: Settings = None,
+    store: Store = None,
     resume: Annotated[
         Path | None, typer.Option(help="Run folder to go on with, instead of DATA and --out.", metavar="RUN")
     ] = None,

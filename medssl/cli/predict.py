@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from medssl.cli.console import command_progress, print_rows
+from medssl.cli.options import Store
 from medssl.errors import SkippedScansError, UsageError
 
 
@@ -27,9 +28,7 @@ def predict(
     out: Annotated[
         Path, typer.Option(help="Folder for the results; a repeated command goes on.", metavar="FOLDER")
     ],
-    store: Annotated[
-        Path | None, typer.Option(help="Folder of prepared scans, to share between runs.", metavar="FOLDER")
-    ] = None,
+    store: Store = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write the probability of each class of a voxel too.")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from medssl.cli.console import command_progress, print_line, print_rows
+from medssl.cli.options import Device, Seed, Settings, Store
 from medssl.config.load import load_config
 from medssl.config.schema import PretrainConfig
 from medssl.errors import SkippedScansError, UsageError
@@ -39,17 +40,10 @@ def pretrain(
     spacing: Annotated[
         str | None, typer.Option(help="Voxel spacing in mm, such as 1,1,1; or auto.", metavar="X,Y,Z")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", help="Any other setting, such as optimiser.clip_norm=2.", metavar="FIELD=VALUE"
-        ),
-    ] = None,
-    store: Annotated[
-        Path | None, typer.Option(help="Folder of prepared scans, to share between runs.", metavar="FOLDER")
-    ] = None,
+    seed: Seed = None,
+    device: Device = None,
+    settings: Settings = None,
+    store: Store = None,
     resume: Annotated[
         Path | None,
         typer.Option(help="Run folder to go on with, instead of FOLDER and --out.", metavar="RUN"),

@@ -8,8 +8,9 @@ import typer
 
 from medssl.cli.console import command_progress, print_line, print_rows
 from medssl.cli.finetune import DEFAULT_PRESET, as_overrides, config_of
+from medssl.cli.options import Device, Seed, Settings, Store
+from medssl.config.finetune_schema import StudyConfig
 from medssl.config.load import load_run_config
-from medssl.config.schema import StudyConfig
 from medssl.errors import UsageError
 
 MODES = {
@@ -60,15 +61,10 @@ def study(
         str | None,
         typer.Option(help=f"Preset or YAML file; {DEFAULT_PRESET} if left out.", metavar="NAME|FILE"),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of everything random.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Any other setting, such as study.tuning_seeds=2.", metavar="FIELD=VALUE"),
-    ] = None,
-    store: Annotated[
-        Path | None, typer.Option(help="Folder of prepared scans, to share between runs.", metavar="FOLDER")
-    ] = None,
+    seed: Seed = None,
+    device: Device = None,
+    settings: Settings = None,
+    store: Store = None,
     resume: Annotated[
         Path | None, typer.Option(help="Folder of a study to go on with.", metavar="REPORT")
     ] = None,

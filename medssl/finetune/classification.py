@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sklearn.metrics import recall_score, roc_auc_score
 from torch import Tensor
 
-from medssl.config.schema import SpatialConfig
+from medssl.config.finetune_schema import SpatialConfig
 from medssl.finetune.classification_head import ClassificationHead
 from medssl.finetune.covariates import Covariate, standardise
 from medssl.finetune.geometry import AXES, flip_axes

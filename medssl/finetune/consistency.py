@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from medssl.config.schema import UnlabelledConfig
+from medssl.config.finetune_schema import UnlabelledConfig
 from medssl.finetune.goal import Batch
 from medssl.finetune.segmentation import Segmentation
 from medssl.scans.cases import PreparedCase

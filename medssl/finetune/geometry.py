@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from monai.transforms import Compose, RandAffined, RandFlipd, SpatialPadd
 
-from medssl.config.schema import SpatialConfig
+from medssl.config.finetune_schema import SpatialConfig
 
 Size3D = tuple[int, int, int]
 

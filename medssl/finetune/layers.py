@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from medssl.config.schema import TransferConfig
+from medssl.config.finetune_schema import TransferConfig
 from medssl.finetune.model import FinetuneModel
 from medssl.networks.encoder import Encoder
 from medssl.networks.model import Model

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from monai.losses import DiceLoss
 from torch import Tensor, nn
 
-from medssl.config.schema import SpatialConfig
+from medssl.config.finetune_schema import SpatialConfig
 from medssl.finetune.geometry import AXES, flip_axes
 from medssl.finetune.goal import Batch, Goal, Size3D
 from medssl.finetune.model import FinetuneHead, FinetuneModel

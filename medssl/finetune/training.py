@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medssl.config.schema import FinetuneConfig
+from medssl.config.finetune_schema import FinetuneConfig
 from medssl.errors import UsageError
 from medssl.finetune.consistency import MixedStream, TaughtSegmentation, augment_student
 from medssl.finetune.geometry import make_transform
@@ -134,20 +134,30 @@ def settle_step(
     """Return how steps are computed: as the run did so far, or the fastest that the config leaves open."""
     device = choose_device(config.speed.device)
     record = run.read_status().get("step_settings")
-    if recorded := recorded_settings(record, speed=config.speed, device=device):
-        return recorded
-    with closing(stream.batches(0)) as batches:
-        batch = next(batches)
+    recorded = recorded_settings(record, speed=config.speed, device=device)
+    return recorded or fastest_settings(model, first_batch(stream), goal=goal, config=config)
+
+
+def fastest_settings(
+    model: FinetuneModel, batch: dict[str, Tensor], *, goal: Goal, config: FinetuneConfig
+) -> StepSettings:
+    """Return the fastest settings that the config leaves open, by timing a few steps."""
     settings, _ = choose_step_settings(
         model,
         batch,
         objective=goal,
         speed=config.speed,
         optimiser=config.optimiser,
-        device=device,
+        device=choose_device(config.speed.device),
         total_steps=config.training.steps_per_epoch * config.training.epochs,
     )
     return settings
+
+
+def first_batch(stream: CropStream[PreparedCase]) -> dict[str, Tensor]:
+    """Return the batch of step 0."""
+    with closing(stream.batches(0)) as batches:
+        return next(batches)
 
 
 def train(

@@ -10,16 +10,17 @@ import torch
 from torch import Tensor
 
 from medssl.atomic import write_text
-from medssl.config.schema import FinetuneConfig
+from medssl.config.finetune_schema import FinetuneConfig
 from medssl.finetune.classification import Classification
 from medssl.finetune.covariates import fit_covariates
 from medssl.finetune.goal import Goal, Size3D
 from medssl.finetune.predictor import Predictor
-from medssl.finetune.training import build_model, open_stream, settle_step, train
+from medssl.finetune.training import Start, build_model, open_stream, settle_step, train
 from medssl.finetune.transfer import Pretrained
 from medssl.progress import SilentProgress
 from medssl.scans.cases import PreparedCase
 from medssl.training.run_folder import RunFolder
+from medssl.training.stream import CropStream
 from medssl.workflows.score import Row, answer_rows, score_cases
 
 RESULT = "result.json"
@@ -96,21 +97,10 @@ def run_cell(job: CellJob) -> CellResult:
         return _run_baseline(job)
     torch.set_num_threads(job.threads)
     progress = SilentProgress()
-    pretrained = Pretrained.find(job.encoder) if job.encoder else None
     resume = (job.folder / "run.json").exists()
     job.folder.parent.mkdir(parents=True, exist_ok=True)
     with RunFolder.open(job.folder, resume=resume) as run:
-        start = build_model(
-            job.goal,
-            pretrained=pretrained,
-            config=job.config,
-            in_channels=len(job.train[0].channels),
-            crop_size=job.crop_size,
-            spacing_mm=job.train[0].spacing_mm,
-        )
-        stream = open_stream(
-            job.train, goal=job.goal, config=job.config, crop_size=job.crop_size, progress=progress
-        )
+        start, stream = start_cell(job)
         settings = settle_step(run, start.model, stream, goal=job.goal, config=job.config)
         began = time.perf_counter()
         trained = train(
@@ -135,6 +125,22 @@ def run_cell(job: CellJob) -> CellResult:
         result = CellResult(rows, trained.step, round(seconds, 1), float(last["train/loss"]))
         write_text(job.result, json.dumps(vars(result)))
     return result
+
+
+def start_cell(job: CellJob) -> tuple[Start, CropStream[PreparedCase]]:
+    """Return the network of a cell before its first step, and its training batches."""
+    start = build_model(
+        job.goal,
+        pretrained=Pretrained.find(job.encoder) if job.encoder else None,
+        config=job.config,
+        in_channels=len(job.train[0].channels),
+        crop_size=job.crop_size,
+        spacing_mm=job.train[0].spacing_mm,
+    )
+    stream = open_stream(
+        job.train, goal=job.goal, config=job.config, crop_size=job.crop_size, progress=SilentProgress()
+    )
+    return start, stream
 
 
 def _run_baseline(job: CellJob) -> CellResult:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from medssl import __version__
-from medssl.config.schema import FinetuneConfig
+from medssl.config.finetune_schema import FinetuneConfig
 from medssl.finetune.classification import Classification
 from medssl.finetune.goal import Goal, Size3D
 from medssl.finetune.segmentation import Segmentation

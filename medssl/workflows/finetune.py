@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from medssl.config.schema import FinetuneConfig
+from medssl.config.finetune_schema import FinetuneConfig
 from medssl.finetune.budget import draw_subset, hold_out
 from medssl.finetune.goal import Goal, Size3D
 from medssl.finetune.training import build_model, open_stream, settle_step, train

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medssl.config.schema import DataConfig, FinetuneConfig
+from medssl.config.finetune_schema import FinetuneConfig
+from medssl.config.schema import DataConfig
 from medssl.errors import NoUsableScanError, UsageError
 from medssl.finetune.budget import ClassOf, part_test_cases
 from medssl.finetune.classification import Classification

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medssl.atomic import write_text
+from medssl.config.finetune_schema import FinetuneConfig
 from medssl.config.load import dump_yaml, load_run_config
-from medssl.config.schema import FinetuneConfig
 from medssl.errors import UsageError
 from medssl.scans.cases import PreparedCase
 from medssl.scans.manifest import read_table, write_table

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from medssl.config.schema import StudyConfig
+from medssl.config.finetune_schema import StudyConfig
 from medssl.errors import MedsslError, UsageError
 from medssl.finetune.transfer import Pretrained
 from medssl.progress import Progress, SilentProgress

@@ -3,22 +3,20 @@
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 import torch
 
-from medssl.config.schema import StudyConfig
+from medssl.config.finetune_schema import StudyConfig
 from medssl.finetune.predictor import Predictor
-from medssl.finetune.training import build_model, open_stream
-from medssl.finetune.transfer import Pretrained
+from medssl.finetune.training import first_batch
 from medssl.progress import Progress, SilentProgress
 from medssl.training.devices import choose_device
 from medssl.training.handlers.screen import format_duration
 from medssl.training.precision import time_step
 from medssl.training.run_folder import RunFolder
 from medssl.training.settings import StepSettings
-from medssl.workflows.cell import CellJob
+from medssl.workflows.cell import CellJob, start_cell
 from medssl.workflows.score import score_cases
 from medssl.workflows.study import count_workers, plan_study
 
@@ -71,23 +69,10 @@ def _measure(job: CellJob) -> tuple[float, float]:
     """Return the seconds of a step and of a test case."""
     torch.set_num_threads(job.threads)
     device = choose_device(job.config.speed.device)
-    start = build_model(
-        job.goal,
-        pretrained=Pretrained.find(job.encoder) if job.encoder else None,
-        config=job.config,
-        in_channels=len(job.train[0].channels),
-        crop_size=job.crop_size,
-        spacing_mm=job.train[0].spacing_mm,
-    )
-    silent = SilentProgress()
-    stream = open_stream(
-        job.train, goal=job.goal, config=job.config, crop_size=job.crop_size, progress=silent
-    )
-    with closing(stream.batches(0)) as batches:
-        batch = next(batches)
+    start, stream = start_cell(job)
     step_s = time_step(
         start.model,
-        batch,
+        first_batch(stream),
         objective=job.goal,
         speed=job.config.speed,
         optimiser=job.config.optimiser,
@@ -98,5 +83,5 @@ def _measure(job: CellJob) -> tuple[float, float]:
     predictor = Predictor([start.model], job.goal, job.crop_size, settings)
     judged = job.judged[:CASES_MEASURED]
     began = time.perf_counter()
-    score_cases(predictor, judged, progress=silent)
+    score_cases(predictor, judged, progress=SilentProgress())
     return step_s, (time.perf_counter() - began) / len(judged)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medssl.config.schema import ArmConfig, FinetuneConfig, StudyConfig, TransferConfig
+from medssl.config.finetune_schema import ArmConfig, FinetuneConfig, StudyConfig, TransferConfig
 from medssl.errors import UsageError
 from medssl.finetune.budget import draw_subset, hold_out
 from medssl.finetune.goal import Size3D

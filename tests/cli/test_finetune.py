@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
+from medssl.config.finetune_schema import FinetuneConfig
 from medssl.config.load import dump_yaml, load_run_config
-from medssl.config.schema import FinetuneConfig
 
 
 class Outcome:

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from medssl.cli.study import parse_arms, parse_labels
+from medssl.config.finetune_schema import StudyConfig
 from medssl.config.load import dump_yaml, load_run_config
-from medssl.config.schema import StudyConfig
 from medssl.errors import UsageError
 
 

@@ -4,9 +4,10 @@ import pytest
 import typer
 
 from medssl.cli.main import app
+from medssl.config.finetune_schema import FinetuneConfig
 from medssl.config.load import load_run_config
 from medssl.config.presets import preset_names, preset_purpose, preset_text
-from medssl.config.schema import FinetuneConfig, PretrainConfig
+from medssl.config.schema import PretrainConfig
 
 TORCHRUN = ["torchrun", "--nproc-per-node", "8", "-m", "medssl"]
 

@@ -9,7 +9,8 @@ from monai.transforms import SpatialPad
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from sklearn.utils.class_weight import compute_class_weight
 
-from medssl.config.schema import DataConfig, FinetuneConfig
+from medssl.config.finetune_schema import FinetuneConfig
+from medssl.config.schema import DataConfig
 from medssl.errors import UsageError
 from medssl.finetune.classification import Classification, class_weights
 from medssl.finetune.goals import rebuild_goal

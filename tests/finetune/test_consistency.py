@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medssl.config.schema import AugmentationConfig, UnlabelledConfig
+from medssl.config.finetune_schema import UnlabelledConfig
+from medssl.config.schema import AugmentationConfig
 from medssl.finetune.consistency import (
     IS_LABELLED,
     TEACHER_IMAGE,

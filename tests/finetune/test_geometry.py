@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from medssl.config.schema import SpatialConfig
+from medssl.config.finetune_schema import SpatialConfig
 from medssl.finetune.geometry import flip_axes, make_transform
 
 CUBE, ISOTROPIC = (20, 20, 20), (1.0, 1.0, 1.0)

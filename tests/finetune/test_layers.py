@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from medssl.config.schema import OptimiserConfig, TransferConfig
+from medssl.config.finetune_schema import TransferConfig
+from medssl.config.schema import OptimiserConfig
 from medssl.finetune.layers import parameters_by_level, plan_layers
 from medssl.finetune.model import FinetuneModel
 from medssl.finetune.segmentation import Segmentation

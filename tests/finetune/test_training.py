@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from medssl.config.finetune_schema import FinetuneConfig
 from medssl.config.load import load_run_config
-from medssl.config.schema import FinetuneConfig
 from medssl.finetune.segmentation import Segmentation
 from medssl.finetune.training import build_model, open_stream, settle_step, train
 from medssl.finetune.transfer import Pretrained

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medssl.config.schema import FinetuneConfig
+from medssl.config.finetune_schema import FinetuneConfig
 from medssl.errors import CheckpointError, UsageError
 from medssl.finetune.segmentation import Segmentation
 from medssl.finetune.training import build_model

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from medssl.config.finetune_schema import FinetuneConfig
 from medssl.config.load import load_run_config
-from medssl.config.schema import FinetuneConfig
 from medssl.errors import ConfigError, NoUsableScanError, UsageError
 from medssl.finetune.weights import MODEL, load_model
 from medssl.progress import SilentProgress

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from medssl.config.finetune_schema import FinetuneConfig
 from medssl.config.load import load_run_config
-from medssl.config.schema import FinetuneConfig
 from medssl.finetune.targets import FALSE_TRUE, Target
 from medssl.finetune.weights import load_model
 from medssl.progress import SilentProgress

@@ -4,8 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from medssl.config.finetune_schema import FinetuneConfig
 from medssl.config.load import load_run_config
-from medssl.config.schema import FinetuneConfig
 from medssl.errors import NoUsableScanError, UsageError
 from medssl.finetune.transfer import Pretrained
 from medssl.progress import SilentProgress

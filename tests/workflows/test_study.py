@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from medssl.config.finetune_schema import StudyConfig
 from medssl.config.load import load_run_config
-from medssl.config.schema import StudyConfig
 from medssl.errors import UsageError
 from medssl.progress import SilentProgress
 from medssl.scans.manifest import read_table

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from medssl.config.finetune_schema import StudyConfig
 from medssl.config.load import load_run_config
-from medssl.config.schema import StudyConfig
 from medssl.errors import ConfigError, MedsslError, UsageError
 from medssl.finetune.training import open_stream
 from medssl.networks.weights import load_encoder, save_encoder
