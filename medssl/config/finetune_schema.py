@@ -36,7 +36,9 @@ class TransferConfig(Section):
         1.0, description="Factor of the learning rate from each level of a pretrained encoder to the finer."
     )
     carry_decoder: bool = Field(
-        True, description="Begin with the decoder of location or inpainting, where pretraining trained one."
+        True,
+        description="Begin with the decoder of correspondence, location or inpainting, where pretraining "
+        "trained one.",
     )
 
 

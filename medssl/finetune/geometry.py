@@ -7,14 +7,11 @@ from collections.abc import Iterable, Sequence
 from monai.transforms import Compose, RandAffined, RandFlipd, SpatialPadd
 
 from medssl.config.finetune_schema import SpatialConfig
+from medssl.pretext.turns import may_turn
 
 Size3D = tuple[int, int, int]
 
 AXES = ("x", "y", "z")
-
-THICK = 1.5
-"""Voxels this many times as long as wide are not turned out of their plane: that would mix what was sampled
-differently, and cut off what lies at the rim of a thin volume."""
 
 _SIDE = re.compile(r"(?:^|[^a-z])(?:left|right|l|r|lh|rh)(?:[^a-z]|$)", re.IGNORECASE)
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -45,9 +42,7 @@ def make_transform(
             RandAffined(
                 keys,
                 prob=spatial.probability,
-                rotate_range=[
-                    radians if _may_turn(axis, crop_size, spacing_mm) else 0.0 for axis in range(3)
-                ],
+                rotate_range=[radians if may_turn(axis, crop_size, spacing_mm) else 0.0 for axis in range(3)],
                 scale_range=[(-spatial.scale, spatial.scale)] * 3,
                 mode=modes,
                 padding_mode="border",
@@ -66,11 +61,3 @@ def flip_axes(spatial: SpatialConfig, class_names: Iterable[str]) -> tuple[str, 
         return spatial.flip_axes
     has_sides = any(_SIDE.search(_CAMEL.sub(" ", name)) for name in class_names)
     return () if has_sides else ("x",)
-
-
-def _may_turn(axis: int, crop_size: Size3D, spacing_mm: Sequence[float]) -> bool:
-    """Return whether turning about an axis mixes two others that are alike."""
-    one, other = (index for index in range(3) if index != axis)
-    spacings = sorted([spacing_mm[one], spacing_mm[other]])
-    lengths = sorted([crop_size[one] * spacing_mm[one], crop_size[other] * spacing_mm[other]])
-    return spacings[1] <= THICK * spacings[0] and lengths[1] <= 2 * lengths[0]

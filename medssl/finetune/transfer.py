@@ -16,9 +16,13 @@ from medssl.networks.weights import LoadReport, load_weights, read_weights
 from medssl.training.checkpoint import read_checkpoint, weights_to_keep
 
 WEIGHTS = "encoder.safetensors"
-DECODER_PREFIXES = ("heads.location.decoder.", "heads.inpainting.decoder.")
+DECODER_PREFIXES = (
+    "heads.correspondence.decoder.",
+    "heads.location.decoder.",
+    "heads.inpainting.decoder.",
+)
 """Where a checkpoint holds the decoders of tasks that predict something of every voxel, the better start
-first: where a voxel lies says more of its class than how bright it is."""
+first: which voxel it is says more of its class than where it lies, and that more than how bright it is."""
 
 LAST_LAYER = "out."
 

@@ -13,6 +13,10 @@ SIDES = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
 SPACING_TOLERANCE = 0.05
 """Relative difference below which two spacings count as equal: finer than 5 % is lost in body size."""
 
+THICK = 1.5
+"""Voxels this many times as long as wide are not turned out of their plane: that would mix what was sampled
+differently, and cut off what lies at the rim of a thin volume."""
+
 
 @dataclass(frozen=True, slots=True)
 class Turn:
@@ -106,6 +110,14 @@ def allowed_turns(
         alike = alike[:1]
     exchangeable = {(a, a) for a in range(3)} | set(alike) | {(b, a) for a, b in alike}
     return tuple(turn for turn in TURNS if exchangeable.issuperset(enumerate(turn.axes)))
+
+
+def may_turn(axis: int, crop_size: Sequence[int], spacing_mm: Sequence[float]) -> bool:
+    """Return whether turning a crop a little about an axis mixes two other axes that are alike."""
+    one, other = (index for index in range(3) if index != axis)
+    spacings = sorted([spacing_mm[one], spacing_mm[other]])
+    lengths = sorted([crop_size[one] * spacing_mm[one], crop_size[other] * spacing_mm[other]])
+    return spacings[1] <= THICK * spacings[0] and lengths[1] <= 2 * lengths[0]
 
 
 def describe_turn(turn: Turn) -> str:
