@@ -1,19 +1,21 @@
 """Correspondence: tell which voxel of one view of a scan is which voxel of another view."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from monai.config import KeysCollection
 from pydantic import Field
 from scipy.ndimage import uniform_filter
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
 
-from medssl.config.schema import Fraction, NonNegativeFloat, PositiveFloat, PositiveInt
+from medssl.config.schema import Fraction, NonNegativeFloat, PositiveFloat
 from medssl.networks.decoder import UNetDecoder
 from medssl.networks.encoder import Encoder
 from medssl.pretext.drawing import Box, orthogonal_slices
@@ -58,6 +60,11 @@ class CorrespondenceSettings(TaskSettings):
         256, description="Voxels that are to be found again in the other view."
     )
     temperature: PositiveFloat = Field(0.1, description="By which similarities are divided in the loss.")
+    apart_mm: NonNegativeFloat = Field(
+        8.0,
+        description="How far, seen from the middle of each scan, points of two scans lie apart that count as "
+        "different; nearer ones may be the same anatomy.",
+    )
 
 
 @dataclass(frozen=True)
@@ -68,11 +75,13 @@ class Pair:
         first: View in which points are voxels.
         second: View in which they lie between voxels.
         picks: Which of the shared points, as shares of their number, ``(N,)`` in [0, 1).
+        middle: Of the scan, in voxels of the volume ``(3,)``.
     """
 
     first: View
     second: View
     picks: np.ndarray
+    middle: np.ndarray
 
 
 class CorrespondencePretextd(PretextTransform):
@@ -80,11 +89,14 @@ class CorrespondencePretextd(PretextTransform):
 
     Adds ``correspondence_views`` ``(2, C, *crop_size)``; ``correspondence_first`` and
     ``correspondence_second`` ``(N, 3)``, where the points lie in each view in the coordinates of
-    `torch.nn.functional.grid_sample`; and ``correspondence_places`` ``(N, 3)``, where they lie in the volume,
-    in mm. The volume itself stays as it is.
+    `torch.nn.functional.grid_sample`; and ``correspondence_places`` ``(N, 3)``, where they lie in mm from the
+    middle of the scan. The volume itself stays as it is.
+
+    ``window_start`` and ``scan_shape``, int ``(3,)`` each, say which part of a scan the volume is; without
+    them it is taken for a whole scan.
     """
 
-    def __init__(self, keys: KeysCollection, views: ViewRange, *, points: PositiveInt = 256) -> None:
+    def __init__(self, keys: KeysCollection, views: ViewRange, *, points: int = 256) -> None:
         """Set how far views may differ.
 
         Args:
@@ -96,10 +108,22 @@ class CorrespondencePretextd(PretextTransform):
         self.views = views
         self.points = points
 
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Draw views and points and take them."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            volume = np.asarray(data[key], dtype=np.float32)
+            pair = self.draw(volume.shape[1:])
+            if "window_start" in data:
+                middle = (np.asarray(data["scan_shape"]) - 1) / 2 - np.asarray(data["window_start"])
+                pair = replace(pair, middle=middle)
+            result.update(self.apply(volume, pair, key=str(key)))
+        return result
+
     def draw(self, shape: tuple[int, ...]) -> Pair:
-        """Draw two views that overlap, and points."""
+        """Draw two views that overlap, and points, of a whole scan."""
         first, second = self.views.draw_pair(shape, self.R)
-        return Pair(first, second, self.R.uniform(size=self.points))
+        return Pair(first, second, self.R.uniform(size=self.points), (np.array(shape) - 1) / 2)
 
     def apply(self, volume: np.ndarray, parameters: Pair, *, key: str) -> dict[str, Any]:
         """Return both views and the points."""
@@ -107,13 +131,31 @@ class CorrespondencePretextd(PretextTransform):
         pair = (parameters.first, parameters.second)
         shared = shared_places(*pair, shape, crop_size)
         places = shared[(parameters.picks * len(shared)).astype(np.int64)]
+        from_middle = (places - parameters.middle) * self.views.spacing_mm
         first, second = (to_grid(view.indices(places, crop_size), crop_size) for view in pair)
         return {
             "correspondence_views": np.stack([take_view(volume, view, crop_size) for view in pair]),
             "correspondence_first": first,
             "correspondence_second": second,
-            "correspondence_places": (places * self.views.spacing_mm).astype(np.float32),
+            "correspondence_places": from_middle.astype(np.float32),
         }
+
+
+class CorrespondencePrediction(NamedTuple):
+    """What the correspondence head returns.
+
+    Attributes:
+        embeddings: Of unit length ``(B, 2, N, EMBEDDING)``.
+        candidates: Those of all samples among which a point is looked for ``(G, 2, N, EMBEDDING)``: in
+            training the batch over all processes.
+        places: Of those ``(G, N, 3)``, in mm.
+        offset: Which of the candidates the first of the B samples is.
+    """
+
+    embeddings: Tensor
+    candidates: Tensor
+    places: Tensor
+    offset: int
 
 
 class CorrespondenceHead(TaskHead):
@@ -124,15 +166,20 @@ class CorrespondenceHead(TaskHead):
         self.decoder = UNetDecoder(encoder.channels, encoder.strides, out_channels=2 * EMBEDDING)
         self.project = nn.Sequential(nn.LeakyReLU(), nn.Linear(2 * EMBEDDING, EMBEDDING))
 
-    def forward(self, features: list[Tensor], batch: Batch) -> Tensor:
-        """Return embeddings of unit length ``(B, 2, N, EMBEDDING)``."""
+    def forward(self, features: list[Tensor], batch: Batch) -> CorrespondencePrediction:
+        """Embed the points of both views."""
         dense = self.decoder.body(features, batch["correspondence_views"].shape[3:])
         grid = torch.stack([batch["correspondence_first"], batch["correspondence_second"]], dim=1)
         at_points = F.grid_sample(
             dense, grid.flatten(0, 1)[:, None, None].to(dense.dtype), align_corners=True
         )
         embedded = self.project(self.decoder.out(at_points)[:, :, 0, 0].movedim(1, -1))
-        return F.normalize(embedded.float(), dim=-1).unflatten(0, grid.shape[:2])
+        embeddings = F.normalize(embedded.float(), dim=-1).unflatten(0, grid.shape[:2])
+        places = batch["correspondence_places"]
+        if not (self.training and dist.is_initialized() and dist.get_world_size() > 1):
+            return CorrespondencePrediction(embeddings, embeddings, places, 0)
+        everywhere = torch.cat(all_gather(embeddings)), torch.cat(all_gather(places))
+        return CorrespondencePrediction(embeddings, *everywhere, dist.get_rank() * len(embeddings))
 
 
 class CorrespondenceTask(PretextTask[CorrespondenceSettings]):
@@ -140,9 +187,10 @@ class CorrespondenceTask(PretextTask[CorrespondenceSettings]):
 
     As in Yan et al. (IEEE TMI 2022, "SAM: Self-supervised learning of pixel-wise anatomical embeddings in
     radiological images") and Goncharov et al. (MICCAI 2023, "vox2vec"), each voxel gets an embedding by which
-    it is found again in another view. Here only points of the same scan are told apart: points of other scans
-    may be the same anatomy, and the loss of a sample does not depend on its batch, nor on how many processes
-    share that.
+    it is found again in another view, among the points of all scans of the batch. That matters: told apart
+    within its own scan alone, a voxel is found by the texture of that scan. Points at about the same place of
+    two scans are neither a match nor different, as they may be the same anatomy. The batch is that of all
+    processes, so that their number does not matter; ``optimiser.accumulate`` makes it smaller.
     """
 
     name = "correspondence"
@@ -176,23 +224,36 @@ class CorrespondenceTask(PretextTask[CorrespondenceSettings]):
         """Return a new decoder and projection."""
         return CorrespondenceHead(encoder)
 
-    def loss(self, prediction: Tensor, batch: Batch) -> Tensor:
-        """Return the InfoNCE loss of each sample ``(B,)``, the mean of both directions.
+    def loss(self, prediction: CorrespondencePrediction, batch: Batch) -> Tensor:
+        """Return the InfoNCE loss of each sample ``(B,)``, the mean of both directions."""
+        is_match, is_alike = self._compare(prediction, batch["correspondence_places"])
+        losses = []
+        for view, other in ((0, 1), (1, 0)):
+            own, others = prediction.embeddings[:, view], prediction.candidates[:, other].flatten(0, 1)
+            logits = (own @ others.T / self.settings.temperature).masked_fill(is_alike, -torch.inf)
+            losses.append(-logits.log_softmax(dim=2)[is_match].unflatten(0, own.shape[:2]).mean(dim=1))
+        return torch.stack(losses).mean(dim=0)
 
-        Points within `TOO_CLOSE_VOXELS` of a point are neither its match nor different from it.
+    def _compare(self, prediction: CorrespondencePrediction, places: Tensor) -> tuple[Tensor, Tensor]:
+        """Return which candidate is a point's match, and which others are too much like it.
+
+        Returns:
+            Two boolean masks ``(B, N, G * N)``.
         """
-        similarity = _similarities(prediction) / self.settings.temperature
-        distance = torch.cdist(batch["correspondence_places"], batch["correspondence_places"])
-        is_close = distance < TOO_CLOSE_VOXELS * min(self.context.spacing_mm)
-        is_match = torch.eye(distance.shape[-1], dtype=torch.bool, device=distance.device)
-        similarity = similarity.masked_fill(is_close & ~is_match, -torch.inf)
-        there, back = similarity.log_softmax(dim=2), similarity.log_softmax(dim=1)
-        matched = (there + back).diagonal(dim1=1, dim2=2) / 2
-        return -matched.mean(dim=1)
+        distance = torch.cdist(places, prediction.places.flatten(0, 1))
+        own = torch.arange(len(places), device=places.device) + prediction.offset
+        is_own_scan = F.one_hot(own, len(prediction.places)).bool()
+        is_same_point = torch.eye(places.shape[1], dtype=torch.bool, device=places.device)
+        is_match = (is_own_scan[:, None, :, None] & is_same_point[None, :, None]).flatten(2)
+        nearest = torch.where(
+            is_own_scan, TOO_CLOSE_VOXELS * min(self.context.spacing_mm), self.settings.apart_mm
+        )
+        is_alike = distance < nearest.repeat_interleave(places.shape[1], dim=1)[:, None]
+        return is_match, is_alike & ~is_match
 
-    def metrics(self, prediction: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Return how far, in mm, from a point's place the most similar point lies, on average ``(B,)``."""
-        found = _similarities(prediction.detach()).argmax(dim=2)
+    def metrics(self, prediction: CorrespondencePrediction, batch: Batch) -> dict[str, Tensor]:
+        """Return how far from each point the most similar of its scan's points lies, mean in mm ``(B,)``."""
+        found = _similarities(prediction.embeddings.detach()).argmax(dim=2)
         places = batch["correspondence_places"]
         guess = places.gather(1, found[..., None].expand_as(places))
         return {"match_mm": (guess - places).norm(dim=-1).mean(dim=1)}
@@ -209,9 +270,9 @@ class CorrespondenceTask(PretextTask[CorrespondenceSettings]):
             cues="brightness around a point and its place in the crop, nearest; chance takes any point",
         )
 
-    def picture(self, sample: Sample, prediction: Tensor) -> Figure:
+    def picture(self, sample: Sample, prediction: CorrespondencePrediction) -> Figure:
         """Draw a point in the first view, and where it is and is taken to be in the second."""
-        found = int(_similarities(prediction.detach())[0, 0].argmax())
+        found = int(_similarities(prediction.embeddings.detach())[0, 0].argmax())
         views = np.asarray(sample["correspondence_views"])[:, 0]
         places = np.asarray(sample["correspondence_places"])
         point, match, guess = (
@@ -242,9 +303,9 @@ class CorrespondenceTask(PretextTask[CorrespondenceSettings]):
         return figure
 
 
-def _similarities(prediction: Tensor) -> Tensor:
+def _similarities(embeddings: Tensor) -> Tensor:
     """Return the cosine of each point in the first view and each in the second ``(B, N, N)``."""
-    first, second = prediction.unbind(dim=1)
+    first, second = embeddings.unbind(dim=1)
     return first @ second.transpose(1, 2)
 
 

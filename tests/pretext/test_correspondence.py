@@ -7,6 +7,7 @@ from medssl.networks.build import build_encoder
 from medssl.pretext.correspondence import (
     EMBEDDING,
     TOO_CLOSE_VOXELS,
+    CorrespondencePrediction,
     CorrespondenceSettings,
     CorrespondenceTask,
 )
@@ -53,35 +54,76 @@ def test_the_same_random_state_gives_the_same_views(make_task, make_points):
         np.testing.assert_array_equal(one[key], other[key])
 
 
-def perfect(places: torch.Tensor) -> torch.Tensor:
-    """Return embeddings that are equal for a point and its match alone: ``(1, 2, N, N)``."""
-    return torch.eye(places.shape[1])[None, None].repeat(1, 2, 1, 1)
+def predicted(embeddings: torch.Tensor, batch: dict) -> CorrespondencePrediction:
+    return CorrespondencePrediction(embeddings, embeddings, batch["correspondence_places"], 0)
+
+
+def perfect(batch: dict) -> CorrespondencePrediction:
+    """Return embeddings that are equal for a point and its match alone."""
+    points = batch["correspondence_places"].shape[1]
+    return predicted(torch.eye(points)[None, None].repeat(1, 2, 1, 1), batch)
 
 
 def test_loss_is_that_of_a_slow_loop_and_metrics_are_in_mm(make_task, make_points):
-    task = make_task(points=8, temperature=0.5)
+    task = make_task(points=8, temperature=0.5, apart_mm=4.0)
     batch = collate(make_points(task, 2), task.batch_keys)
-    prediction = F.normalize(
-        torch.randn(2, 2, 8, EMBEDDING, generator=torch.Generator().manual_seed(0)), dim=-1
-    )
-    for number in range(2):
-        places, (first, second) = batch["correspondence_places"][number], prediction[number]
+    random = torch.Generator().manual_seed(0)
+    embeddings = F.normalize(torch.randn(2, 2, 8, EMBEDDING, generator=random), dim=-1)
+    places = batch["correspondence_places"]
+    for scan in range(2):
         terms, off = [], []
         for point in range(8):
-            apart = (places - places[point]).norm(dim=1) >= TOO_CLOSE_VOXELS
-            apart[point] = True
-            there, back = first[point] @ second.T, first @ second[point]
-            terms += [torch.logsumexp(one[apart] / 0.5, 0) - one[point] / 0.5 for one in (there, back)]
-            off.append((places[there.argmax()] - places[point]).norm())
+            for view in (0, 1):
+                match, wrong = 0.0, []
+                for other_scan in range(2):
+                    for other in range(8):
+                        distance = (places[other_scan, other] - places[scan, point]).norm()
+                        similarity = (
+                            embeddings[scan, view, point] @ embeddings[other_scan, 1 - view, other] / 0.5
+                        )
+                        if (other_scan, other) == (scan, point):
+                            match = similarity
+                        elif distance >= (TOO_CLOSE_VOXELS if other_scan == scan else 4.0):
+                            wrong.append(similarity)
+                terms.append(torch.logsumexp(torch.stack([match, *wrong]), 0) - match)
+            found = (embeddings[scan, 1] @ embeddings[scan, 0, point]).argmax()
+            off.append((places[scan, found] - places[scan, point]).norm())
+        prediction = predicted(embeddings, batch)
         expected = float(torch.stack(terms).mean()), float(torch.stack(off).mean())
-        assert task.loss(prediction, batch)[number] == pytest.approx(expected[0], rel=1e-4)
-        assert task.metrics(prediction, batch)["match_mm"][number] == pytest.approx(expected[1], rel=1e-4)
+        assert task.loss(prediction, batch)[scan] == pytest.approx(expected[0], rel=1e-4)
+        assert task.metrics(prediction, batch)["match_mm"][scan] == pytest.approx(expected[1], rel=1e-4)
+
+
+def test_two_halves_of_a_batch_with_the_candidates_of_both_lose_what_the_whole_does(make_task, make_points):
+    task = make_task(points=8)
+    batch = collate(make_points(task, 4), task.batch_keys)
+    embeddings = F.normalize(torch.randn(4, 2, 8, EMBEDDING), dim=-1)
+    whole = task.loss(predicted(embeddings, batch), batch)
+    for start in (0, 2):
+        half = {key: value[start : start + 2] for key, value in batch.items()}
+        own = CorrespondencePrediction(
+            embeddings[start : start + 2], embeddings, batch["correspondence_places"], start
+        )
+        torch.testing.assert_close(task.loss(own, half), whole[start : start + 2])
+
+
+def test_places_are_seen_from_the_middle_of_the_scan(make_task, make_blobs):
+    volume = make_blobs((20, 20, 20))
+    transform = make_task().make_transform()
+    whole = transform.set_random_state(0)({"image": volume})
+    part = {"image": volume, "window_start": np.array([10, 0, 0]), "scan_shape": np.array([40, 20, 20])}
+    moved = transform.set_random_state(0)(part)
+    shift = moved["correspondence_places"] - whole["correspondence_places"]
+    np.testing.assert_allclose(shift, np.broadcast_to([0.0, 0.0, 0.0], shift.shape), atol=1e-5)
+    part["window_start"] = np.array([0, 0, 0])
+    shift = transform.set_random_state(0)(part)["correspondence_places"] - whole["correspondence_places"]
+    np.testing.assert_allclose(shift, np.broadcast_to([-10.0, 0.0, 0.0], shift.shape), atol=1e-5)
 
 
 def test_a_perfect_match_costs_little_and_is_no_mm_off(make_task, make_points):
     task = make_task()
     batch = collate(make_points(task), task.batch_keys)
-    prediction = perfect(batch["correspondence_places"])
+    prediction = perfect(batch)
     assert task.loss(prediction, batch).item() < 0.01
     assert task.metrics(prediction, batch)["match_mm"].item() == 0
 
@@ -104,7 +146,7 @@ def test_a_network_learns_to_match_but_not_from_shuffled_points(make_task, make_
         task.loss(prediction, batch).mean().backward()
         optimiser.step()
         losses.append(task.loss(prediction, batch).mean().item())
-    by_guessing = np.log(task.settings.points)
+    by_guessing = np.log(4 * task.settings.points)
     assert (np.mean(losses[-10:]) < 0.85 * by_guessing) == is_true
 
 
@@ -113,7 +155,7 @@ def test_every_parameter_of_the_head_is_trained(make_task, make_points, tiny_enc
     batch = collate(make_points(task), task.batch_keys)
     head = task.make_head(tiny_encoder)
     prediction = head(tiny_encoder(batch["correspondence_views"].flatten(0, 1)), batch)
-    assert prediction.shape == (1, 2, 32, EMBEDDING)
+    assert prediction.embeddings.shape == (1, 2, 32, EMBEDDING)
     task.loss(prediction, batch).mean().backward()
     assert all(parameter.grad is not None for parameter in head.parameters())
 
@@ -136,6 +178,6 @@ def test_trivial_cues_match_by_place_and_better_by_brightness_too(make_task, mak
 def test_the_picture_says_how_far_off_the_guess_is(make_task, make_points):
     task = make_task()
     (sample,) = make_points(task)
-    figure = task.picture(sample, perfect(torch.from_numpy(sample["correspondence_places"])[None]))
+    figure = task.picture(sample, perfect(collate([sample], task.batch_keys)))
     assert "0.0 mm off" in figure.get_suptitle()
     assert figure_to_rgb(figure).std() > 0
