@@ -32,12 +32,13 @@ def print_line(message: str) -> None:
     _print(console, message)
 
 
-def print_rows(rows: Iterable[tuple[str, str]]) -> None:
-    """Print pairs as two aligned columns on standard output; unlike in a table, no value is broken up."""
-    pairs = list(rows)
-    width = max((len(name) for name, _ in pairs), default=0)
-    for name, value in pairs:
-        print_line(f"{name:<{width}}  {value}")
+def print_rows(rows: Iterable[tuple[str, ...]]) -> None:
+    """Print rows of text as aligned columns on standard output; unlike in a table, no value is broken up."""
+    lines = list(rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = [f"{text:<{width}}" for text, width in zip(line, widths, strict=True)]
+        print_line("  ".join(cells).rstrip())
 
 
 def print_error(message: str) -> None:

@@ -116,6 +116,7 @@ def study(
         progress=command_progress(),
         command=["medssl", *sys.argv[1:]],
     )
+    print_rows(outcome.table)
     for sentence in outcome.sentences:
         print_line(sentence)
     print_rows([("report", str(outcome.report)), ("figure", str(place / "study.png"))])

@@ -75,14 +75,34 @@ def _section(summary: StudySummary) -> dict[str, object]:
         "summary": summary,
         "verdicts": judge_study(summary),
         "figure": to_png(study_figure(summary)),
-        "rows": [
-            _row(summary, arm, point)
-            for budget in summary.budgets
-            for arm in summary.arms
-            for point in arm.points
-            if point.label_budget == budget
-        ],
+        "headings": headings(summary),
+        "rows": score_rows(summary),
     }
+
+
+def headings(summary: StudySummary) -> tuple[str, ...]:
+    """Return what stands over the columns of `score_rows`."""
+    return (
+        "labels",
+        "arm",
+        summary.metric_words,
+        f"difference from {summary.against}",
+        f"{summary.against} needs",
+        "share of best",
+        "seeds",
+        "cases",
+    )
+
+
+def score_rows(summary: StudySummary) -> list[tuple[str, ...]]:
+    """Return the scores of all arms, small budgets first, as text under `headings`."""
+    return [
+        _row(summary, arm, point)
+        for budget in summary.budgets
+        for arm in summary.arms
+        for point in arm.points
+        if point.label_budget == budget
+    ]
 
 
 def _row(summary: StudySummary, arm: Arm, point: Point) -> tuple[str, ...]:

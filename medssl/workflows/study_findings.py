@@ -7,7 +7,7 @@ from pathlib import Path
 from medssl.evaluate.study import summarise
 from medssl.evaluate.study_table import read_cells, read_study
 from medssl.findings import StudySummary
-from medssl.report.study import write_study_report
+from medssl.report.study import headings, score_rows, write_study_report
 from medssl.report.study_figure import draw_study
 from medssl.report.study_verdict import judge_study
 from medssl.workflows.study_plan import StudyPlan
@@ -22,10 +22,12 @@ class StudyOutcome:
 
     Attributes:
         report: The HTML file.
+        table: The scores of all arms as text, a row of headings first.
         sentences: Its findings.
     """
 
     report: Path
+    table: list[tuple[str, ...]]
     sentences: list[str]
 
 
@@ -43,7 +45,11 @@ def write_findings(plan: StudyPlan, scores: Scores, rates: Mapping[tuple[str, in
         title=f"What pretraining is worth: {out.name}",
         others=summaries[1:],
     )
-    return StudyOutcome(report, [verdict.sentence for verdict in judge_study(summaries[0])])
+    return StudyOutcome(
+        report,
+        table=[headings(summaries[0]), *score_rows(summaries[0])],
+        sentences=[verdict.sentence for verdict in judge_study(summaries[0])],
+    )
 
 
 def _summaries(plan: StudyPlan) -> list[StudySummary]:

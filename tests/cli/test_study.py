@@ -11,6 +11,7 @@ from medssl.errors import UsageError
 
 class Outcome:
     report = Path("study/report.html")
+    table = (("labels", "arm"), ("2", "scratch"))
     sentences = ("No gain of pretrained over scratch could be shown.",)
 
 
@@ -38,6 +39,8 @@ def test_a_study_is_told_in_its_own_words(medssl, calls) -> None:
     assert (call["source"], call["out"], call["encoder"]) == (Path("data"), Path("study"), Path("first"))
     assert call["config"] == load_run_config(StudyConfig, "finetune")
     assert finished.out.splitlines() == [
+        "labels  arm",
+        "2       scratch",
         "No gain of pretrained over scratch could be shown.",
         "report  study/report.html",
         "figure  study/study.png",

@@ -85,6 +85,15 @@ def test_what_brings_nothing_is_said_to_bring_nothing(finished):
     assert not any("twin is better" in sentence for sentence in outcome.sentences)
 
 
+def test_the_table_has_a_row_for_each_arm_and_budget(finished):
+    _, outcome = finished
+    heading, *rows = outcome.table
+    assert heading[:4] == ("labels", "arm", "Dice", "difference from scratch")
+    assert {row[1] for row in rows} == {"scratch", "twin", "pretrained"}
+    assert all(len(row) == len(heading) for row in rows)
+    assert {row[3] for row in rows if row[1] == "twin"} == {"+0.000 [0.000, 0.000]"}
+
+
 def test_rates_were_chosen_on_tuning_cases(finished):
     out, _ = finished
     rows = read_table(out / "tuning.csv")
