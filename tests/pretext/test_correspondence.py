@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -105,6 +109,20 @@ def test_two_halves_of_a_batch_with_the_candidates_of_both_lose_what_the_whole_d
             embeddings[start : start + 2], embeddings, batch["correspondence_places"], start
         )
         torch.testing.assert_close(task.loss(own, half), whole[start : start + 2])
+
+
+def test_two_processes_have_the_loss_and_gradients_of_one(tmp_path: Path):
+    script = Path(__file__).with_name("correspondence_gradients.py")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for name, words in (("one", []), ("two", launcher)):
+        command = [sys.executable, *words, script, tmp_path / name]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    assert max(float(gradient.abs().max()) for name, gradient in one.items() if name != "loss") > 1e-4
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=1e-5, rtol=1e-3)
 
 
 def test_places_are_seen_from_the_middle_of_the_scan(make_task, make_blobs):
