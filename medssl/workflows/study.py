@@ -173,12 +173,17 @@ def tell_plan(plan: StudyPlan, *, progress: Progress) -> None:
 
 
 def _find_encoders(config: StudyConfig, default: Path | None) -> dict[str, Path | None]:
-    """Return the encoder of each arm, whose architecture an arm from scratch has as well."""
+    """Return the encoder of each arm, whose architecture an arm from scratch has as well.
+
+    Without a default, an arm from scratch has the architecture of the first encoder that another arm names:
+    networks of different sizes would be no comparison.
+    """
     encoders: dict[str, Path | None] = {}
+    named = next((Path(arm.encoder) for arm in config.study.arms.values() if arm.encoder), None)
     for name, arm in config.study.arms.items():
-        path = Path(arm.encoder) if arm.encoder else default
-        needs_none = arm.mode == COVARIATES_ONLY or arm_transfer(config, arm).mode == "from_scratch"
-        if path is None and not needs_none:
+        is_from_scratch = arm.mode != COVARIATES_ONLY and arm_transfer(config, arm).mode == "from_scratch"
+        path = Path(arm.encoder) if arm.encoder else default or (named if is_from_scratch else None)
+        if path is None and not (is_from_scratch or arm.mode == COVARIATES_ONLY):
             raise UsageError(f"Arm {name} needs an encoder: give one with --encoder or --arms {name}=RUN.")
         encoders[name] = path
     if AGAINST not in encoders:

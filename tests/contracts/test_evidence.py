@@ -23,6 +23,7 @@ EVIDENCE = Path(__file__).parents[2] / "bin" / "evidence"
         ("hippocampus", "split.csv"),
         ("noise", "split.csv"),
         ("longer", "split.csv"),
+        ("larger", "split.csv"),
         ("unlabelled", "split.csv"),
         ("tasks", "split.csv"),
         ("tasks", "nodules.csv"),

@@ -94,6 +94,15 @@ def test_the_table_has_a_row_for_each_arm_and_budget(finished):
     assert {row[3] for row in rows if row[1] == "twin"} == {"+0.000 [0.000, 0.000]"}
 
 
+def test_from_scratch_has_the_architecture_of_the_arm_it_is_compared_with():
+    arms = "study.arms={scratch: {mode: from_scratch}, noise: {encoder: runs/noise}}"
+    config = load_run_config(StudyConfig, "finetune", [arms])
+    named = Path("runs/noise")
+    assert workflow._find_encoders(config, None) == {"scratch": named, "noise": named}
+    default = Path("runs/first")
+    assert workflow._find_encoders(config, default) == {"scratch": default, "noise": named}
+
+
 def test_rates_were_chosen_on_tuning_cases(finished):
     out, _ = finished
     rows = read_table(out / "tuning.csv")
