@@ -8,13 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from medssl.networks.build import build_encoder
-from medssl.pretext.correspondence import (
-    EMBEDDING,
-    TOO_CLOSE_VOXELS,
-    CorrespondencePrediction,
-    CorrespondenceSettings,
-    CorrespondenceTask,
-)
+from medssl.pretext.correspondence import TOO_CLOSE_VOXELS, CorrespondenceSettings, CorrespondenceTask
+from medssl.pretext.correspondence_head import EMBEDDING, CorrespondencePrediction
 from medssl.pretext.drawing import figure_to_rgb
 from medssl.pretext.mixture import collate
 
