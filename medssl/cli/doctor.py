@@ -17,6 +17,7 @@ from rich.text import Text
 
 from medssl import __version__
 from medssl.cli.console import console, err_console
+from medssl.scans.processes import count_cores
 
 REQUIRED = (
     "torch", "monai", "einops", "pytorch-ignite", "tensorboard", "nibabel", "numpy", "scipy", "scikit-learn",
@@ -83,15 +84,13 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> Finding:
-    has_affinity = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     information = Path("/proc/cpuinfo")
     flags = set(information.read_text(errors="replace").split()) if information.exists() else set()
     has_bfloat16 = bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
     speed = (
         "has bfloat16 instructions" if has_bfloat16 else "shows no bfloat16 instructions, so runs in float32"
     )
-    return Finding("processor", f"{cores} cores for this process; {speed}")
+    return Finding("processor", f"{count_cores()} cores for this process; {speed}")
 
 
 def _memory() -> Finding:

@@ -1,7 +1,6 @@
 """medssl inspect: what is in a folder of scans, what is odd, and what would be skipped and why."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ from rich.text import Text
 
 from medssl.cli.console import command_progress, console, print_rows
 from medssl.errors import NoUsableScanError
+from medssl.scans.processes import count_cores
 
 if TYPE_CHECKING:
     from medssl.scans.inspection import Inspection, Spread
@@ -37,7 +37,7 @@ def inspect(
     """Show what is in a folder of scans, what is odd, and what would be skipped and why."""
     from medssl.scans.inspect import inspect_folder  # takes 0.4 s, which --help need not wait for
 
-    workers = workers or min(os.cpu_count() or 1, MAX_DEFAULT_WORKERS)
+    workers = workers or min(count_cores(), MAX_DEFAULT_WORKERS)
     inspection = inspect_folder(source, workers=workers, progress=command_progress())
     if as_json:
         console.out(json.dumps(inspection.as_dict(), indent=2, allow_nan=False), highlight=False)

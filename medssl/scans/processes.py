@@ -24,8 +24,11 @@ class Died:
 
 def count_processes(workers: int | Literal["auto"]) -> int:
     """Return how many processes ``data.prepare_workers`` asks for; "auto" is one for each usable core."""
-    if workers != "auto":
-        return workers
+    return count_cores() if workers == "auto" else workers
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use, which a cluster's scheduler sets below what there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -5,6 +5,7 @@ import os
 import torch
 
 from medssl.errors import UsageError
+from medssl.scans.processes import count_cores
 
 
 def choose_device(wish: str) -> torch.device:
@@ -38,5 +39,5 @@ def choose_loader_threads(wish: int | str) -> int:
     """Return how many threads make crops; auto is half of this process's share of the cores, four at most."""
     if wish != "auto":
         return int(wish)
-    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return min(4, max(1, cores // 2))

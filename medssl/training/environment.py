@@ -1,12 +1,13 @@
 """What a run was made with: versions and hardware, nothing that names a person or a machine."""
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from medssl.scans.processes import count_cores
 
 PACKAGES = ("medssl", "torch", "monai", "pytorch-ignite", "numpy", "nibabel", "scikit-learn", "blosc2")
 
@@ -19,7 +20,7 @@ def describe_environment() -> dict[str, Any]:
         "packages": {name: _version(name) for name in PACKAGES},
         "cuda": torch.version.cuda,
         "cpu": _processor(),
-        "cpu_cores": os.cpu_count(),
+        "cpu_cores": count_cores(),
         "torch_threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
     }

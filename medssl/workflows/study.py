@@ -14,7 +14,7 @@ from medssl.finetune.transfer import Pretrained
 from medssl.progress import Progress, SilentProgress
 from medssl.scans.manifest import write_skipped
 from medssl.scans.prepare import Spacing
-from medssl.scans.processes import Died, count_processes, run_jobs
+from medssl.scans.processes import Died, count_cores, run_jobs
 from medssl.training.checkpoint import WATCHING_FIELDS
 from medssl.training.devices import choose_device
 from medssl.training.run_folder import LoggedProgress, RunFolder
@@ -158,7 +158,7 @@ def plan_study(
         test=sides["test"],
         encoders=encoders,
         crop_size=plan_crop(config, pretrained=first, cases=sides["pool"]),
-        threads=max(1, count_processes("auto") // count_workers(config)),
+        threads=max(1, count_cores() // count_workers(config)),
     )
 
 
@@ -211,7 +211,7 @@ def count_workers(config: StudyConfig) -> int:
         return wanted
     if choose_device(config.speed.device).type == "cuda":
         return torch.cuda.device_count()
-    return count_processes("auto")
+    return count_cores()
 
 
 def _tune(plan: StudyPlan, *, progress: Progress) -> Scores:
