@@ -20,10 +20,15 @@ from medssl.cli.console import console, err_console
 from medssl.scans.processes import count_cores
 
 REQUIRED = (
-    "torch", "monai", "einops", "pytorch-ignite", "tensorboard", "nibabel", "numpy", "scipy", "scikit-learn",
-    "blosc2", "safetensors", "pydantic", "PyYAML", "typer", "rich", "matplotlib", "jinja2",
+    "torch", "monai", "einops", "pytorch-ignite", "tensorboard", "nibabel", "pydicom", "numpy", "scipy",
+    "scikit-learn", "blosc2", "safetensors", "pydantic", "PyYAML", "typer", "rich", "matplotlib", "jinja2",
 )  # fmt: skip
-OPTIONAL = {"nilearn": "`medssl demo` needs it: pip install 'medssl[demo]'"}
+OPTIONAL = {
+    "nilearn": "`medssl demo` needs it: pip install 'medssl[demo]'",
+    "python-gdcm": "compressed DICOM needs it: pip install 'medssl[dicom]'",
+    "SimpleITK": "NRRD and MetaImage need it: pip install 'medssl[itk]'",
+    "h5py": "MINC-2 needs it: pip install 'medssl[minc]'",
+}
 STYLES = {"ok": "green", "note": "yellow", "broken": "red"}
 GB = 1e9
 

@@ -40,6 +40,11 @@ class DataConfig(Section):
         True, description="Cut away the empty border of each scan before storing it."
     )
     val_fraction: Fraction = Field(0.1, description="Share of the subjects held out for validation.")
+    time_points: Literal["skip", "first", "mean", "all"] = Field(
+        "skip",
+        description="What a 4-D scan counts as: nothing, its first volume, their mean, or each volume as a "
+        "scan of the same subject.",
+    )
     prepare_workers: NonNegativeInt | Auto = Field(
         "auto", description="Processes that prepare scans; auto is one a core."
     )

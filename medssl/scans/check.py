@@ -1,14 +1,18 @@
 """Tell scans that can be used from files that only look like it."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medssl.errors import ScanError
 from medssl.progress import Progress
-from medssl.scans.read import has_value, read_header
-from medssl.scans.record import CheckedScan, Found, ScanHeader, ScanRecord, SkippedScan
+from medssl.scans.geometry import describe
+from medssl.scans.read import has_value, open_image
+from medssl.scans.record import CheckedScan, Found, ScanRecord, SkippedScan
+from medssl.scans.stored import MEAN, AtTimePoint
 
 HEADER_THREADS = 8
 """Files opened at once: this work waits for the disk or the network, hardly for the processor."""
@@ -29,12 +33,19 @@ _SAMPLED_VOXELS = 1_000_000
 _SAMPLED_PLANES = 16
 
 
-def check_scans(found: Found, *, progress: Progress) -> tuple[list[CheckedScan], list[SkippedScan]]:
+def check_scans(
+    found: Found, *, progress: Progress, time_points: str = "skip"
+) -> tuple[list[CheckedScan], list[SkippedScan]]:
     """Check the header of every scan that was found; reads no voxels.
 
+    Args:
+        found: From `medssl.scans.find.find_scans`.
+        progress: Gets a bar.
+        time_points: What a 4-D scan counts as, see `medssl.config.schema.DataConfig`.
+
     Returns:
-        The scans with sound headers, in the order found; and all that is left out so far: what
-        `find_scans` skipped, then the rest, in the same order.
+        The scans with sound headers, in the order found, of which one file can hold several; and all that is
+        left out so far: what `find_scans` skipped, then the rest, in the same order.
     """
     checked: list[CheckedScan] = []
     skipped = list(found.skipped)
@@ -42,11 +53,12 @@ def check_scans(found: Found, *, progress: Progress) -> tuple[list[CheckedScan],
         progress.track("Checking headers", total=len(found.scans)) as advance,
         ThreadPoolExecutor(HEADER_THREADS) as pool,
     ):
-        for record, outcome in zip(found.scans, pool.map(_header_or_reason, found.scans), strict=True):
-            if isinstance(outcome, ScanHeader):
-                checked.append(CheckedScan(record, outcome))
-            else:
+        check = partial(_check, time_points=time_points)
+        for record, outcome in zip(found.scans, pool.map(check, found.scans), strict=True):
+            if isinstance(outcome, str):
                 skipped.append(SkippedScan(record.path, outcome))
+            else:
+                checked.extend(outcome)
             advance()
     return checked, skipped
 
@@ -86,11 +98,23 @@ def random_voxels(volume: NDArray[np.float32]) -> NDArray[np.float32]:
     return volume.ravel()[np.random.default_rng(0).integers(volume.size, size=_SAMPLED_VOXELS)]
 
 
-def _header_or_reason(record: ScanRecord) -> ScanHeader | str:
+def _check(record: ScanRecord, *, time_points: str) -> list[CheckedScan] | str:
+    """Return the scans in a file, or why it cannot be used."""
     try:
-        return read_header(record.path)
+        image = open_image(record.path)
+        if time_points == "skip" or len(image.shape) != 4 or image.shape[3] == 1:
+            return [CheckedScan(record, describe(image))]
+        numbers = [str(number) for number in range(image.shape[3])]
+        wanted = {"first": numbers[:1], "mean": [MEAN], "all": numbers}[time_points]
+        header = describe(AtTimePoint(image, wanted[0]))
     except ScanError as error:
         return str(error)
+    return [CheckedScan(_at_time_point(record, number, is_one=len(wanted) == 1), header) for number in wanted]
+
+
+def _at_time_point(record: ScanRecord, number: str, *, is_one: bool) -> ScanRecord:
+    scan_id = record.scan_id if is_one else f"{record.scan_id}@{number}"
+    return replace(record, scan_id=scan_id, time_point=number)
 
 
 def _neighbour_correlation(volume: NDArray[np.float32], axis: int) -> float:

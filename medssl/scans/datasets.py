@@ -8,6 +8,7 @@ from pathlib import Path
 
 from medssl.errors import UsageError
 from medssl.scans.dataset_file import DatasetFile, read_dataset_file
+from medssl.scans.dicom.places import on_disk
 from medssl.scans.find import find_in_table, name_scans
 from medssl.scans.labelled import LabelledCase, LabelledDataset
 from medssl.scans.layouts import DATASET_FILE, NNUNET, are_channels, case_name, without_suffix
@@ -202,7 +203,7 @@ def _sort_out(
 def _missing(case: LabelledCase, n_channels: int) -> str | None:
     if len(case.images) != n_channels:
         return f"It has {len(case.images)} channels where the data set has {n_channels}."
-    if gone := [image for image in case.images if not image.is_file()]:
+    if gone := [image for image in case.images if not on_disk(image).exists()]:
         return f"The image file {gone[0].name} is not there."
     if case.label and not case.label.is_file():
         return f"Its label map {case.label.name} is not there."

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from medssl.errors import NoUsableScanError, UsageError
+from medssl.scans.dicom.places import ARCHIVE_SUFFIX, is_archive, may_be_dicom
+from medssl.scans.find_dicom import find_series, share_subjects
 from medssl.scans.layouts import (
     DATASET_FILE,
     NNUNET,
@@ -14,7 +16,7 @@ from medssl.scans.layouts import (
     recognise_layout,
     without_suffix,
 )
-from medssl.scans.read import IMAGE_SUFFIXES, UNREAD_FORMATS, image_suffix, unread_reason
+from medssl.scans.read import image_suffix, is_series
 from medssl.scans.record import Found, ScanRecord, SkippedScan
 from medssl.scans.subjects import bids_session, bids_subject, name_at_level, naming_level
 from medssl.scans.table import TABLE_SUFFIXES, TableRow, read_scan_table
@@ -22,17 +24,19 @@ from medssl.scans.walk import walk_files
 
 
 def find_scans(source: Path) -> Found:
-    """Find scans without opening them.
+    """Find scans without opening them, but for the headers of DICOM files, which alone tell the series.
 
-    In a folder, label maps (by folder name, file name or ``dataset.json``) and formats that are not read yet
-    are skipped with a reason; files that are no images, and hidden ones, are passed over. A file that is
-    itself the source, or listed in a table, is taken for a scan whatever its name says.
+    In a folder, label maps (by folder name, file name or ``dataset.json``) and DICOM files that show no
+    volume are skipped with a reason; files that are no images, and hidden ones, are passed over. A file that
+    is itself the source, or listed in a table, is taken for a scan whatever its name says.
 
     A table's ``subject_id`` names the subject; else a BIDS ``sub-...`` in the path; else the case in nnU-Net
-    raw; else the file name or, where those repeat, the folder (see `naming_level`).
+    raw; else, in DICOM, what the headers say of the patient (see `share_subjects`); else the file name or,
+    where those repeat, the folder (see `naming_level`).
 
     Args:
-        source: An image file, a folder, or a CSV with an ``image`` column (see `read_scan_table`).
+        source: An image file, a folder, a zip archive of DICOM series, or a CSV with an ``image`` column
+            (see `read_scan_table`).
 
     Raises:
         UsageError: If ``source`` does not exist, or is a table that cannot be read.
@@ -48,24 +52,53 @@ def find_scans(source: Path) -> Found:
     else:
         found = _find_file(source)
     if not found.scans and not found.skipped:
-        raise NoUsableScanError(f"No scan in {source}: nothing there ends in {' or '.join(IMAGE_SUFFIXES)}.")
+        raise NoUsableScanError(
+            f"No scan in {source}: nothing there is DICOM or ends in .nii.gz, .nii, .mha, .nrrd or .mgz."
+        )
     return found
 
 
 def _find_in_folder(root: Path) -> Found:
-    files, skipped = walk_files(root, lambda name: name == DATASET_FILE or image_suffix(name) is not None)
+    files, skipped = walk_files(root, _is_wanted)
     layout = recognise_layout(root, files)
-    images = []
+    images, others = [], []
     for file in files:
         if file.endswith(DATASET_FILE):
             continue
-        reason = label_map_reason(file, layout) or _format_reason(file)
-        if reason:
+        if not image_suffix(file):
+            others.append(file)
+        elif reason := label_map_reason(file, layout):
             skipped.append(SkippedScan(root / file, reason))
         else:
             images.append(file)
-    records, notes = name_scans(root, images, is_nnunet=layout.name == NNUNET)
+    records, notes = _name_all(root, images, others, skipped, is_nnunet=layout.name == NNUNET)
     return Found(layout.name, records, tuple(skipped), (*layout.notes, *notes))
+
+
+def _is_wanted(name: str) -> bool:
+    is_zip = name.lower().endswith(ARCHIVE_SUFFIX)
+    return name == DATASET_FILE or image_suffix(name) is not None or is_zip or may_be_dicom(name)
+
+
+def _name_all(
+    root: Path,
+    images: Sequence[str],
+    others: Sequence[str],
+    skipped: list[SkippedScan],
+    *,
+    is_nnunet: bool = False,
+) -> tuple[tuple[ScanRecord, ...], tuple[str, ...]]:
+    """Name images and the DICOM series that other files belong to; add to what is skipped."""
+    series, unusable = find_series(root, others)
+    skipped += unusable
+    names = [*images, *(each.name for each in series)]
+    records, notes = name_scans(root, names, is_nnunet=is_nnunet)
+    placed = [
+        replace(record, path=root / each.file)
+        for record, each in zip(records[len(images) :], series, strict=True)
+    ]
+    shared, more_notes = share_subjects(placed, [each.patient_id for each in series])
+    return (*records[: len(images)], *shared), (*notes, *more_notes)
 
 
 def find_in_table(table: Path) -> tuple[list[tuple[ScanRecord, TableRow]], tuple[str, ...]]:
@@ -92,18 +125,14 @@ def find_in_table(table: Path) -> tuple[list[tuple[ScanRecord, TableRow]], tuple
 
 
 def _find_file(path: Path) -> Found:
-    suffix = image_suffix(path.name)
-    if suffix is None:
+    if is_archive(path):
+        skipped: list[SkippedScan] = []
+        records, notes = _name_all(path.parent, [], [path.name], skipped)
+        return Found("file", records, tuple(skipped), notes)
+    if image_suffix(path.name) is None and not is_series(path):
         return Found("file", (), ())
-    if suffix in UNREAD_FORMATS:
-        return Found("file", (), (SkippedScan(path, unread_reason(suffix)),))
     records, _ = name_scans(path.parent, [path.name], is_nnunet=False)
     return Found("file", records, ())
-
-
-def _format_reason(file: str) -> str | None:
-    suffix = image_suffix(file)
-    return unread_reason(suffix) if suffix in UNREAD_FORMATS else None
 
 
 def name_scans(

@@ -14,6 +14,9 @@ from medssl.scans.stored import StoredImage
 
 T = TypeVar("T", bound=np.generic)
 
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From the axes of DICOM and ITK to those of NIfTI."""
+
 MAX_VOXELS = 2**31
 """Largest scan that is read: 8 GiB of float32, more than any clinical scanner writes."""
 
@@ -46,6 +49,7 @@ def describe(image: StoredImage) -> ScanHeader:
         orientation="".join(nib.aff2axcodes(affine)),
         dtype=image.dtype.newbyteorder("=").name,
         affine=tuple(tuple(float(value) for value in row) for row in affine),
+        modality=image.modality,
     )
 
 
@@ -122,7 +126,8 @@ def _volume_shape(image: StoredImage) -> tuple[int, int, int]:
     _refuse_type(image.dtype)
     if len(shape) > 3:
         raise ScanError(
-            f"It is {len(shape)}-D ({size}), a series or a vector field; store each volume in its own file."
+            f"It is {len(shape)}-D ({size}), a series or a vector field; store each volume in its own file, "
+            "or set data.time_points, as far as it is for pretraining."
         )
     if len(shape) < 3 or min(shape) == 1:
         what = "a list of values, such as a surface" if max(shape) == prod(shape) else "a flat picture"

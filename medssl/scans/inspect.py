@@ -60,11 +60,12 @@ def _inspect_or_skip(scan: CheckedScan) -> InspectedScan | SkippedScan:
 
 
 def _inspect(scan: CheckedScan) -> InspectedScan:
-    volume, _ = read_volume(scan.record.path)
+    volume, _ = read_volume(scan.record.path, time_point=scan.record.time_point)
     check_voxels(volume)
-    modality = guess_modality(volume, scan.header.dtype, scan.record.path)
+    header = scan.header
+    modality = guess_modality(volume, header.dtype, scan.record.path, stated=header.modality)
     plan_intensity(volume, modality, data=DataConfig())
-    return InspectedScan(scan.record, scan.header, _intensities(volume), modality, voxel_hash(volume))
+    return InspectedScan(scan.record, header, _intensities(volume), modality, voxel_hash(volume))
 
 
 def _intensities(volume: NDArray[np.float32]) -> Intensities:

@@ -51,7 +51,7 @@ def write_label_map(path: Path, labels: NDArray[np.uint8], *, like: Path) -> Non
     Args:
         path: Ends in ``.nii.gz`` or ``.nii``; whole or not there.
         labels: ``(I, J, K)``, the axes as ``like`` stores them.
-        like: A NIfTI file.
+        like: An image file or a DICOM series.
 
     Raises:
         ScanError: If the header of ``like`` cannot be read any more.
@@ -65,7 +65,7 @@ def write_probabilities(path: Path, probabilities: NDArray[np.floating], *, like
     Args:
         path: Ends in ``.nii.gz`` or ``.nii``; whole or not there.
         probabilities: ``(C, I, J, K)``, the axes as ``like`` stores them; classes become the fourth axis.
-        like: A NIfTI file.
+        like: An image file or a DICOM series.
 
     Raises:
         ScanError: If the header of ``like`` cannot be read any more.
@@ -90,8 +90,20 @@ def _whole_numbers(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     return whole.astype(np.uint8)
 
 
+def _blank_header(like: Path) -> nib.Nifti1Header:
+    """Return a header with the geometry of a file and nothing else of it."""
+    image = open_image(like, is_label_map=True)
+    if isinstance(image, NiftiFile):
+        return image.blank_header()
+    header = nib.Nifti1Header()
+    header.set_xyzt_units("mm")
+    header.set_sform(image.affine(), code="scanner")
+    header.set_qform(image.affine(), code="scanner")
+    return header
+
+
 def _write(path: Path, voxels: NDArray[np.generic], *, like: Path) -> None:
-    header = NiftiFile(like, is_label_map=True).blank_header()
+    header = _blank_header(like)
     header.set_data_dtype(voxels.dtype)
     image_class = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
     image = image_class(voxels, None, header)  # without an affine, nibabel leaves that of the header alone

@@ -12,9 +12,12 @@ from medssl.atomic import atomic_path
 from medssl.errors import UsageError
 from medssl.scans.record import PreparedScan, SkippedScan
 
-RECORD_COLUMNS = ("scan_id", "path", "subject_id", "session_id", "split")
+RECORD_COLUMNS = ("scan_id", "path", "subject_id", "session_id", "split", "time_point")
 STORED_COLUMNS = ("shape", "spacing_mm", "foreground", "content_hash", "voxels_hash", "store_path")
-SOURCE_COLUMNS = ("source_shape", "source_spacing_mm", "source_orientation", "source_dtype", "source_affine")
+SOURCE_COLUMNS = (
+    "source_shape", "source_spacing_mm", "source_orientation", "source_dtype", "source_affine",
+    "source_modality",
+)  # fmt: skip
 RECIPE_COLUMNS = ("modality", "lower", "upper")
 MANIFEST_COLUMNS = (*RECORD_COLUMNS, *STORED_COLUMNS, *RECIPE_COLUMNS, *SOURCE_COLUMNS)
 SKIPPED_COLUMNS = ("path", "reason")
@@ -73,6 +76,7 @@ def _row(scan: PreparedScan) -> dict[str, Any]:
         "source_orientation": scan.source.orientation,
         "source_dtype": scan.source.dtype,
         "source_affine": "; ".join(" ".join(map(str, row)) for row in scan.source.affine),
+        "source_modality": scan.source.modality,
     }
     stored = {
         "shape": _by_axis(scan.shape),
@@ -92,10 +96,11 @@ def _scan(row: dict[str, str]) -> PreparedScan:
         "orientation": row["source_orientation"],
         "dtype": row["source_dtype"],
         "affine": [line.split() for line in row["source_affine"].split(";")],
+        "modality": row.get("source_modality") or None,
     }
     return _PREPARED.validate_python(
         {
-            "record": {column: row[column] or None for column in RECORD_COLUMNS},
+            "record": {column: row.get(column) or None for column in RECORD_COLUMNS},
             "content_hash": row["content_hash"],
             "voxels_hash": row["voxels_hash"],
             "store_path": row["store_path"],

@@ -28,8 +28,8 @@ _HU_1ST_PERCENTILE_MAX = -200
 _HU_OF_AIR_AND_TISSUE = (-1100, 500)
 
 
-def guess_modality(volume: NDArray[np.float32], dtype: str, path: Path) -> str:
-    """Guess a scan's modality from its intensities, helped by its file name.
+def guess_modality(volume: NDArray[np.float32], dtype: str, path: Path, *, stated: str | None = None) -> str:
+    """Guess a scan's modality from its intensities, helped by its header or file name.
 
     CT is told by Hounsfield units, stored as integers: air far below zero, and most voxels between air and
     bone, unlike MR phase images, which spread evenly over a signed range. A name can only support that,
@@ -41,11 +41,12 @@ def guess_modality(volume: NDArray[np.float32], dtype: str, path: Path) -> str:
         volume: ``(X, Y, Z)``, as read.
         dtype: The stored type's name.
         path: Where it was read from.
+        stated: What the header says, which counts as a name does; None where it says nothing.
 
     Returns:
         "ct", "mr" or "other".
     """
-    named = _modality_in_name(path)
+    named = stated or _modality_in_name(path)
     voxels = random_voxels(volume)
     if named in (None, "ct") and _has_hounsfield_range(voxels):
         is_integer = np.dtype(dtype).kind in "iu" or bool(np.all(voxels == np.round(voxels)))

@@ -46,6 +46,8 @@ class NiftiFile:
             expectation marked as a label map or a statistical map.
     """
 
+    modality = None
+
     def __init__(self, path: Path, *, is_label_map: bool = False) -> None:
         self._path = path
         with _failures_as_reasons(), _opened(path) as (file, largest_bytes):

@@ -7,9 +7,9 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from medssl.errors import MedsslError, ScanError
 from medssl.progress import Progress
-from medssl.scans.hashing import content_hash
 from medssl.scans.processes import Died, run_jobs
-from medssl.scans.source_hashes import Signature, SourceHashes, file_signature
+from medssl.scans.source_hashes import Signature, SourceHashes
+from medssl.scans.sources import source_hash, source_signature
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -126,8 +126,8 @@ def do_once(
 def _plan(index: int, task: Task[R], hashes: SourceHashes) -> Job[R] | R | Failed:
     """Return what is known of a task without reading its file, or else the job to find out."""
     try:
-        signature = file_signature(task.path)
-    except OSError:
+        signature = source_signature(task.path)
+    except (OSError, ScanError):
         return Failed("It is no longer there, or can no longer be reached.")
     known = hashes.look_up(task.path, signature)
     found = task.find(known) if known else None
@@ -150,11 +150,11 @@ def _do(job: Job[R]) -> Done[R] | Failed:
 
 def _find_or_make(job: Job[R]) -> Done[R]:
     task = job.task
-    hashed = job.content_hash or content_hash(task.path)
+    hashed = job.content_hash or source_hash(task.path)
     result = task.find(hashed)
     if result is None:
         prepared = task.prepare()
-        if file_signature(task.path) != job.signature:
+        if source_signature(task.path) != job.signature:
             raise ScanError("It changed while it was being read; run again when it is complete.")
         result = task.write(hashed, prepared)
     return Done(result, hashed)

@@ -68,16 +68,16 @@ class ScanTask:
     def find(self, content_hash: str) -> PreparedScan | None:
         """Return it where it lies in the store."""
         return self.recipe.store.find(
-            self.scan.record, key=self.recipe.key, content_hash=content_hash, beside=self.beside
+            self.scan.record, key=self.recipe.key, content_hash=self._hash(content_hash), beside=self.beside
         )
 
     def prepare(self) -> PreparedVolume:
         """Read, check, crop, resample and normalise it."""
-        volume, affine = read_volume(self.path)
+        volume, affine = read_volume(self.path, time_point=self.scan.record.time_point)
         return prepare_volume(
             volume,
             affine,
-            dtype=self.scan.header.dtype,
+            header=self.scan.header,
             path=self.path,
             spacing_mm=self.recipe.spacing_mm,
             data=self.recipe.data,
@@ -90,13 +90,18 @@ class ScanTask:
             self.scan.record,
             prepared.voxels,
             key=self.recipe.key,
-            content_hash=content_hash,
+            content_hash=self._hash(content_hash),
             spacing_mm=self.recipe.spacing_mm,
             recipe=prepared.recipe,
             source=self.scan.header,
             foreground=prepared.foreground,
             beside=self.beside,
         )
+
+    def _hash(self, content_hash: str) -> str:
+        """Return what stands for this volume, where the file holds several."""
+        time_point = self.scan.record.time_point
+        return content_hash if time_point is None else f"{content_hash}-{time_point}"
 
 
 def prepare_scans(

@@ -10,7 +10,7 @@ from medssl.config.schema import DataConfig
 from medssl.scans.check import check_voxels
 from medssl.scans.foreground import foreground_box
 from medssl.scans.modality import guess_modality, normalise, plan_intensity
-from medssl.scans.record import Bounds, IntensityRecipe
+from medssl.scans.record import Bounds, IntensityRecipe, ScanHeader
 from medssl.scans.resample import resample
 
 Spacing = tuple[float, float, float]
@@ -35,7 +35,7 @@ def prepare_volume(
     volume: NDArray[np.float32],
     affine: NDArray[np.float64],
     *,
-    dtype: str,
+    header: ScanHeader,
     path: Path,
     spacing_mm: Spacing,
     data: DataConfig,
@@ -46,7 +46,7 @@ def prepare_volume(
     Args:
         volume: ``(X, Y, Z)`` in RAS, intensities as in the file.
         affine: 4 x 4, from its voxel indices to millimetres.
-        dtype: Stored type name of the file, a hint to the modality.
+        header: Of the file, whose stored type and modality are hints to the modality.
         path: Of the file, whose name is another hint.
         spacing_mm: The spacing to resample to.
         data: Intensity settings and whether to crop.
@@ -56,7 +56,9 @@ def prepare_volume(
         ScanError: If the voxels cannot be those of a scan.
     """
     check_voxels(volume)
-    modality = guess_modality(volume, dtype, path) if data.modality == "auto" else data.modality
+    modality: str = data.modality
+    if modality == "auto":
+        modality = guess_modality(volume, header.dtype, path, stated=header.modality)
     if modality == "ct":
         # Scanners fill what lies outside the field of view with values far below air, which would pass for
         # background, with air as the foreground, and make resampling ring at its edge.

@@ -7,32 +7,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medssl.errors import ScanError
+from medssl.scans.dicom.image import DicomImage
+from medssl.scans.dicom.places import is_archive, is_dicom, may_be_dicom
 from medssl.scans.geometry import describe, to_ras
 from medssl.scans.nifti import NiftiFile
+from medssl.scans.other_formats import ItkImage, NibabelImage
 from medssl.scans.record import ScanHeader
-from medssl.scans.stored import StoredImage
+from medssl.scans.stored import AtTimePoint, StoredImage
 
-READERS: dict[str, Callable[..., StoredImage]] = {".nii.gz": NiftiFile, ".nii": NiftiFile}
-"""Which reader opens which file name ending; to add a format is to add a line."""
+READERS: dict[str, Callable[..., StoredImage]] = {
+    **dict.fromkeys((".nii.gz", ".nii"), NiftiFile),
+    **dict.fromkeys((".mgz", ".mgh", ".mnc", ".img", ".img.gz", ".head"), NibabelImage),
+    **dict.fromkeys((".nrrd", ".nhdr", ".mha", ".mhd"), ItkImage),
+}
+"""Which reader opens which file name ending; to add a format is to add a line.
+
+Of a format in two files, it is the one that names the scan. DICOM files have any name, so they are not here.
+"""
 
 IMAGE_SUFFIXES = tuple(READERS)
-
-UNREAD_FORMATS = {
-    ".dcm": "DICOM",
-    ".dicom": "DICOM",
-    ".ima": "DICOM",
-    ".nrrd": "NRRD",
-    ".nhdr": "NRRD",
-    ".mha": "MetaImage",
-    ".mhd": "MetaImage",
-    ".mgz": "FreeSurfer",
-    ".mgh": "FreeSurfer",
-    ".mnc": "MINC",
-    ".img": "Analyze or NIfTI pair",
-    ".img.gz": "Analyze or NIfTI pair",
-    ".head": "AFNI",
-}
-"""Endings of scans that no reader opens yet. Of a format in two files, the one that names the scan."""
 
 MAX_REPLACED_SHARE = 0.05
 """Largest share of voxels without a value that are taken for background; more means a broken scan."""
@@ -44,12 +37,7 @@ LARGEST_VALUE = 1e30
 def image_suffix(name: str) -> str | None:
     """Return the ending of a file name that marks a scan, in lower case, or None for any other file."""
     name = name.lower()
-    return next((suffix for suffix in (*READERS, *UNREAD_FORMATS) if name.endswith(suffix)), None)
-
-
-def unread_reason(suffix: str) -> str:
-    """Return why files that end in ``suffix``, a key of `UNREAD_FORMATS`, are left out."""
-    return f"{UNREAD_FORMATS[suffix]} ({suffix}) is not read yet; convert it to .nii.gz."
+    return next((suffix for suffix in READERS if name.endswith(suffix)), None)
 
 
 def read_header(path: Path) -> ScanHeader:
@@ -61,11 +49,17 @@ def read_header(path: Path) -> ScanHeader:
     return describe(open_image(path))
 
 
-def read_volume(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def read_volume(
+    path: Path, *, time_point: str | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Read a scan into RAS axes, with slope and intercept applied.
 
     Voxels without a value, with which many tools fill the background, become the smallest value there is
     where they are at most `MAX_REPLACED_SHARE` of the scan; otherwise they stay for `check_voxels` to refuse.
+
+    Args:
+        path: The file.
+        time_point: Which volume of a 4-D file, see `ScanRecord`.
 
     Returns:
         The volume ``(X, Y, Z)`` as contiguous float32, and the 4 x 4 affine from its voxel indices to RAS
@@ -75,6 +69,8 @@ def read_volume(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         ScanError: With the reason why the scan cannot be read.
     """
     image = open_image(path)
+    if time_point is not None:
+        image = AtTimePoint(image, time_point)
     header = describe(image)
     volume, affine = to_ras(image.voxels().reshape(header.shape, order="F"), np.array(header.affine))
     _fill_missing(volume)
@@ -94,9 +90,16 @@ def open_image(path: Path, *, is_label_map: bool = False) -> StoredImage:
     suffix = image_suffix(path.name)
     if suffix in READERS:
         return READERS[suffix](path, is_label_map=is_label_map)
-    if suffix in UNREAD_FORMATS:
-        raise ScanError(unread_reason(suffix))
-    raise ScanError(f"Its name ends in none of {', '.join(IMAGE_SUFFIXES)}.")
+    if is_series(path):
+        return DicomImage(path, is_label_map=is_label_map)
+    raise ScanError(f"It is not DICOM, and its name ends in none of {', '.join(IMAGE_SUFFIXES)}.")
+
+
+def is_series(path: Path) -> bool:
+    """Tell whether a path stands for a DICOM series: a file of it, or the folder or archive it is in."""
+    if image_suffix(path.name):
+        return False
+    return path.is_dir() or is_archive(path) or (may_be_dicom(path.name) and is_dicom(path))
 
 
 def has_value(volume: NDArray[np.float32]) -> NDArray[np.bool_]:

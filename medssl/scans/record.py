@@ -19,6 +19,7 @@ class ScanRecord:
         subject_id: Whom the scan shows; scans of one subject never lie on both sides of a split.
         session_id: BIDS session, or None.
         split: What a table's ``split`` column says, such as "test", or None.
+        time_point: Number of the volume in a 4-D file, from "0", or "mean"; None where there is but one.
     """
 
     path: Path
@@ -26,6 +27,7 @@ class ScanRecord:
     subject_id: str
     session_id: str | None = None
     split: str | None = None
+    time_point: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class ScanHeader:
         orientation: Three letters, the anatomical direction each stored axis points to, such as "RAS".
         dtype: Stored NumPy type name.
         affine: 4 x 4 matrix from voxel indices to RAS millimetres, as nested tuples.
+        modality: "ct", "mr" or "other" where the file tells, else None.
     """
 
     shape: tuple[int, int, int]
@@ -45,6 +48,7 @@ class ScanHeader:
     orientation: str
     dtype: str
     affine: tuple[tuple[float, ...], ...]
+    modality: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

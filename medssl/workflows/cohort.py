@@ -79,7 +79,7 @@ def find_candidates(
         progress.say(note)
     if not has_test_scans:
         found = _without_test_scans(found)
-    scans, skipped = check_scans(found, progress=progress)
+    scans, skipped = check_scans(found, progress=progress, time_points=data.time_points)
     if not scans:
         raise NoUsableScanError(none_usable(source, skipped))
     spacing_mm = plan_spacing([scan.header for scan in scans], data)

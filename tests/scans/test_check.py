@@ -16,9 +16,11 @@ from medssl.scans import check
 from medssl.scans.check import check_scans, check_voxels, random_voxels
 from medssl.scans.find import find_scans
 from medssl.scans.read import read_volume
-from medssl.scans.record import Found, ScanHeader, ScanRecord, SkippedScan
+from medssl.scans.record import CheckedScan, Found, ScanHeader, ScanRecord, SkippedScan
 
 WriteScan = Callable[..., Path]
+
+HEADER = ScanHeader((9, 9, 9), (1, 1, 1), "RAS", "int16", ())
 
 
 class TestHeaders:
@@ -36,11 +38,11 @@ class TestHeaders:
         ]
 
     def test_order_is_that_of_finding_not_of_finishing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def slow_for_the_first(path: Path) -> ScanHeader:
-            time.sleep(0.05 if path.name == "0" else 0)
-            return ScanHeader((9, 9, 9), (1, 1, 1), "RAS", "int16", ())
+        def slow_for_the_first(record: ScanRecord, *, time_points: str) -> list[CheckedScan]:
+            time.sleep(0.05 if record.scan_id == "0" else 0)
+            return [CheckedScan(record, HEADER)]
 
-        monkeypatch.setattr(check, "read_header", slow_for_the_first)
+        monkeypatch.setattr(check, "_check", slow_for_the_first)
         records = tuple(ScanRecord(Path(str(number)), str(number), "s") for number in range(20))
         early = SkippedScan(Path("x"), "early")
         checked, skipped = check_scans(Found("plain", records, (early,)), progress=SilentProgress())
@@ -50,10 +52,10 @@ class TestHeaders:
     def test_an_error_drops_what_was_not_begun(self, monkeypatch: pytest.MonkeyPatch) -> None:
         begun = []
 
-        def slow(path: Path) -> ScanHeader:
-            begun.append(path)
+        def slow(record: ScanRecord, *, time_points: str) -> list[CheckedScan]:
+            begun.append(record)
             time.sleep(0.01)
-            return ScanHeader((9, 9, 9), (1, 1, 1), "RAS", "int16", ())
+            return [CheckedScan(record, HEADER)]
 
         class Interrupting(SilentProgress):
             @contextmanager
@@ -63,7 +65,7 @@ class TestHeaders:
 
                 yield advance
 
-        monkeypatch.setattr(check, "read_header", slow)
+        monkeypatch.setattr(check, "_check", slow)
         records = tuple(ScanRecord(Path(str(number)), str(number), "s") for number in range(500))
         with pytest.raises(KeyboardInterrupt):
             check_scans(Found("plain", records, ()), progress=Interrupting())
@@ -144,3 +146,32 @@ class TestRandomVoxels:
         assert voxels.shape == (500,)
         assert abs(voxels.mean() / volume.mean() - 1) < 0.1
         np.testing.assert_array_equal(voxels, random_voxels(volume))
+
+
+@pytest.mark.parametrize(
+    ("time_points", "ids", "expected"),
+    [
+        ("first", ["4d"], [lambda series: series[..., 0]]),
+        ("mean", ["4d"], [lambda series: series.mean(axis=3)]),
+        ("all", ["4d@0", "4d@1", "4d@2"], [lambda series, t=t: series[..., t] for t in range(3)]),
+    ],
+)
+def test_the_user_chooses_what_a_4d_scan_counts_as(
+    write_scan: WriteScan,
+    smooth_volume: NDArray[np.float32],
+    tmp_path: Path,
+    time_points: str,
+    ids: list[str],
+    expected: list[Callable[[NDArray[np.float32]], NDArray[np.float32]]],
+) -> None:
+    series = np.stack([smooth_volume, smooth_volume[::-1], smooth_volume[:, ::-1]], axis=3)
+    write_scan("4d.nii.gz", volume=series)
+    write_scan("3d.nii.gz")
+    checked, _ = check_scans(find_scans(tmp_path), progress=SilentProgress(), time_points=time_points)
+    assert [scan.record.scan_id for scan in checked] == ["3d", *ids]
+    assert {scan.record.subject_id for scan in checked} == {"3d", "4d"}
+    for scan, of_series in zip(checked[1:], expected, strict=True):
+        volume, _ = read_volume(scan.record.path, time_point=scan.record.time_point)
+        np.testing.assert_array_equal(volume, of_series(series))
+    skipped = check_scans(find_scans(tmp_path), progress=SilentProgress())[1]
+    assert "data.time_points" in skipped[0].reason

@@ -44,12 +44,9 @@ class TestFolder:
         found = find_scans(touch(tmp_path, "a.nii", "._a.nii", ".trash/b.nii"))
         assert ids(found) == ["a"]
 
-    def test_formats_that_are_not_read_yet_are_told(self, tmp_path: Path) -> None:
-        found = find_scans(touch(tmp_path, "a.nii", "b.nrrd", "c.dcm", "d.img", "d.hdr", "e.MGZ"))
-        assert ids(found) == ["a"]
-        told = reasons(found, tmp_path)
-        assert sorted(told) == ["b.nrrd", "c.dcm", "d.img", "e.MGZ"]
-        assert told["c.dcm"] == "DICOM (.dcm) is not read yet; convert it to .nii.gz."
+    def test_a_scan_in_two_files_counts_once(self, tmp_path: Path) -> None:
+        found = find_scans(touch(tmp_path, "a.nii", "b.nrrd", "d.img", "d.hdr", "e.MGZ", "f.mhd", "f.raw"))
+        assert ids(found) == ["a", "b", "d", "e", "f"]
 
     @pytest.mark.parametrize(
         "label",
@@ -98,11 +95,11 @@ class TestFolder:
             find_scans(tmp_path / "nothing")
 
     def test_a_folder_without_images_says_what_was_looked_for(self, tmp_path: Path) -> None:
-        with pytest.raises(NoUsableScanError, match=r"\.nii\.gz or \.nii"):
+        with pytest.raises(NoUsableScanError, match=r"DICOM or ends in \.nii\.gz"):
             find_scans(touch(tmp_path, "readme.txt"))
 
-    def test_a_folder_of_unread_formats_is_found_but_all_skipped(self, tmp_path: Path) -> None:
-        found = find_scans(touch(tmp_path, "a.mha"))
+    def test_a_folder_of_damaged_dicom_is_found_but_all_skipped(self, tmp_path: Path) -> None:
+        found = find_scans(touch(tmp_path, "a.dcm"))
         assert found.scans == ()
         assert len(found.skipped) == 1
 
@@ -276,12 +273,6 @@ class TestFile:
     def test_one_file(self, tmp_path: Path) -> None:
         found = find_scans(touch(tmp_path, "sub-3_T1w.nii.gz") / "sub-3_T1w.nii.gz")
         assert (found.layout, ids(found), subjects(found)) == ("file", ["sub-3_T1w"], ["sub-3"])
-
-    def test_an_unread_format_is_skipped(self, tmp_path: Path) -> None:
-        found = find_scans(touch(tmp_path, "a.nrrd") / "a.nrrd")
-        assert [scan.reason for scan in found.skipped] == [
-            "NRRD (.nrrd) is not read yet; convert it to .nii.gz."
-        ]
 
     def test_any_other_file_is_no_scan(self, tmp_path: Path) -> None:
         with pytest.raises(NoUsableScanError, match=r"a\.txt"):

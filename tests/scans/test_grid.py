@@ -118,7 +118,7 @@ class TestToSource:
         ras, affine = read_volume(path)
         header = read_header(path)
         prepared = prepare_volume(
-            ras, affine, dtype="int16", path=Path("a.nii"), spacing_mm=(1.5, 1.5, 1.5), data=DataConfig()
+            ras, affine, header=header, path=Path("a.nii"), spacing_mm=(1.5, 1.5, 1.5), data=DataConfig()
         )
         assert prepared.voxels.shape != ras.shape
         back = to_source(prepared.voxels, header=header, foreground=prepared.foreground)
@@ -216,7 +216,7 @@ def test_one_brain_in_eight_axis_orders_comes_back_to_each(shared_data):
         volume, affine = read_volume(path)
         header = read_header(path)
         prepared = prepare_volume(
-            volume, affine, dtype=header.dtype, path=path, spacing_mm=(3.0, 3.0, 3.0), data=DataConfig()
+            volume, affine, header=header, path=path, spacing_mm=(3.0, 3.0, 3.0), data=DataConfig()
         )
         bright = prepared.voxels > 0.5
         probabilities = [(~bright).astype(np.float32), bright.astype(np.float32)]

@@ -174,3 +174,15 @@ class TestWriting:
         with pytest.raises(ScanError, match="empty"):
             write_label_map(tmp_path / "out.nii.gz", labels.astype(np.uint8), like=like)
         assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_label_map_lands_on_the_grid_of_any_format(tmp_path, smooth_volume):
+    affine = np.array([[0.0, 0, 3, -9], [-1.5, 0, 0, 40], [0, 2, 0, 5], [0, 0, 0, 1]])
+    nib.save(nib.MGHImage(smooth_volume, affine), tmp_path / "scan.mgz")
+    labels = (smooth_volume > 500).astype(np.uint8)
+    write_label_map(tmp_path / "labels.nii.gz", labels, like=tmp_path / "scan.mgz")
+    written = nib.load(tmp_path / "labels.nii.gz")
+    np.testing.assert_array_equal(np.asarray(written.dataobj), labels)
+    np.testing.assert_allclose(written.affine, affine, atol=1e-4)
+    read = read_label_map(tmp_path / "labels.nii.gz", like=read_header(tmp_path / "scan.mgz"))
+    assert read.sum() == labels.sum()

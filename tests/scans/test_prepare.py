@@ -39,9 +39,9 @@ def reads(monkeypatch):
     """The names of the files whose voxels were read."""
     names = []
 
-    def read_and_note(path):
+    def read_and_note(path, *, time_point):
         names.append(path.name)
-        return read_volume(path)
+        return read_volume(path, time_point=time_point)
 
     read_volume = prepare.read_volume
     monkeypatch.setattr(prepare, "read_volume", read_and_note)
@@ -114,10 +114,10 @@ def test_a_run_without_the_list_of_hashes_still_finds_what_is_stored(scans, stor
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(scans, store, monkeypatch, reads):
-    def stop_at_c(path):
+    def stop_at_c(path, *, time_point):
         if path.name == "c.nii.gz":
             raise KeyboardInterrupt
-        return read_and_note(path)
+        return read_and_note(path, time_point=time_point)
 
     read_and_note = prepare.read_volume
     monkeypatch.setattr(prepare, "read_volume", stop_at_c)
@@ -202,10 +202,10 @@ def test_a_scan_cut_short_is_skipped(scans, store):
     ],
 )
 def test_whatever_goes_wrong_with_one_scan_is_a_reason(scans, store, monkeypatch, error, reason):
-    def fail_on_b(path):
+    def fail_on_b(path, *, time_point):
         if path.name == "b.nii.gz":
             raise error
-        return read_volume(path)
+        return read_volume(path, time_point=time_point)
 
     read_volume = prepare.read_volume
     monkeypatch.setattr(prepare, "read_volume", fail_on_b)
@@ -215,9 +215,9 @@ def test_whatever_goes_wrong_with_one_scan_is_a_reason(scans, store, monkeypatch
 
 
 def test_a_scan_that_changes_meanwhile_is_not_stored(scans, store, monkeypatch):
-    def read_while_it_grows(path):
+    def read_while_it_grows(path, *, time_point):
         os.utime(path, ns=(0, 1))
-        return read_volume(path)
+        return read_volume(path, time_point=time_point)
 
     read_volume = prepare.read_volume
     monkeypatch.setattr(prepare, "read_volume", read_while_it_grows)

@@ -6,13 +6,18 @@ import pytest
 from medssl.config.schema import DataConfig
 from medssl.errors import ScanError
 from medssl.scans.prepare_volume import prepare_volume
+from medssl.scans.record import ScanHeader
+
+AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
 
-def prepare(volume, *, foreground=None, **settings):
+def prepare(volume, *, foreground=None, stated=None, **settings):
+    """Prepare a volume, whose header tells the modality ``stated``."""
+    header = ScanHeader(volume.shape, (2.0, 2.0, 2.0), "RAS", "int16", tuple(map(tuple, AFFINE)), stated)
     return prepare_volume(
         volume.astype(np.float32),
-        np.diag([2.0, 2.0, 2.0, 1.0]),
-        dtype="int16",
+        AFFINE,
+        header=header,
         path=Path("scan.nii.gz"),
         spacing_mm=(1.0, 1.0, 1.0),
         data=DataConfig(**settings),
@@ -71,3 +76,8 @@ def test_resampling_does_not_change_what_the_background_is(smooth_volume):
 def test_voxels_that_are_no_scan_are_refused():
     with pytest.raises(ScanError, match="same value"):
         prepare(np.full((10, 10, 10), 5.0))
+
+
+def test_what_the_header_says_of_the_modality_outweighs_the_range(smooth_volume):
+    assert prepare(smooth_volume, stated="mr").recipe.modality == "mr"
+    assert prepare(smooth_volume, stated="other").recipe.modality == "other"

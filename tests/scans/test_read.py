@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from medssl.errors import ScanError
 from medssl.scans import geometry
 from medssl.scans.geometry import along_ras
-from medssl.scans.read import IMAGE_SUFFIXES, read_header, read_volume
+from medssl.scans.read import read_header, read_volume
 
 WriteScan = Callable[..., Path]
 
@@ -89,7 +89,7 @@ class TestIntensities:
         assert read_header(path).dtype == np.dtype(kind).name
         np.testing.assert_array_equal(volume, values)
 
-    @pytest.mark.parametrize("suffix", IMAGE_SUFFIXES)
+    @pytest.mark.parametrize("suffix", [".nii.gz", ".nii"])
     def test_slope_and_intercept_are_applied(
         self, write_scan: WriteScan, smooth_volume: NDArray[np.float32], suffix: str
     ) -> None:
@@ -302,10 +302,9 @@ class TestRefusals:
         with pytest.raises(ScanError, match=r"^The file cannot be opened: Permission denied\.$"):
             read_header(path)
 
-    @pytest.mark.parametrize(("name", "reason"), [("a.nrrd", "NRRD"), ("a.txt", "ends in none of")])
-    def test_other_suffixes(self, tmp_path: Path, name: str, reason: str) -> None:
-        with pytest.raises(ScanError, match=reason):
-            read_header(tmp_path / name)
+    def test_other_suffixes(self, tmp_path: Path) -> None:
+        with pytest.raises(ScanError, match="ends in none of"):
+            read_header(tmp_path / "a.txt")
 
     def test_compression_is_told_from_the_content(self, write_scan: WriteScan) -> None:
         path = write_scan()
