@@ -1,6 +1,8 @@
 """Formats beside NIfTI and DICOM: what nibabel reads, and what SimpleITK reads where it is installed."""
 
+import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -15,6 +17,8 @@ from numpy.typing import NDArray
 
 from medssl.errors import ScanError
 from medssl.scans.geometry import LPS_TO_RAS
+
+_screen = threading.Lock()
 
 
 class NibabelImage:
@@ -80,7 +84,7 @@ class ItkImage:
         SimpleITK.ProcessObject.SetGlobalWarningDisplay(False)
         self._reader = SimpleITK.ImageFileReader()
         self._reader.SetFileName(str(path))
-        with _failures_as_reasons():
+        with _failures_as_reasons(), _silenced():
             self._reader.ReadImageInformation()
         self.shape: tuple[int, ...] = tuple(self._reader.GetSize())
         self.dtype = _stored_type(SimpleITK.GetPixelIDValueAsString(self._reader.GetPixelIDValue()))
@@ -99,7 +103,7 @@ class ItkImage:
         """Return the intensities."""
         import SimpleITK
 
-        with _failures_as_reasons():
+        with _failures_as_reasons(), _silenced():
             return SimpleITK.GetArrayFromImage(self._reader.Execute()).T.astype(np.float32)
 
 
@@ -114,6 +118,19 @@ def _stored_type(name: str) -> np.dtype:
     if wrapped == "complex of ":
         return np.dtype(f"complex{2 * int(bits)}")
     return np.dtype({"signed integer": "int", "unsigned integer": "uint", "float": "float"}[kind] + bits)
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Keep off the screen what ITK's MetaImage reader writes there by itself, past every setting."""
+    with _screen, Path(os.devnull).open("w") as nowhere:
+        screen = os.dup(2)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(screen, 2)
+            os.close(screen)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ Of all tags only those are read that are listed here. The patient's identifier i
 series show the same person, and is never given out.
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from medssl.errors import ScanError
 from medssl.scans.dicom.places import open_file
 
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-pydicom.config.logger.disabled = True  # its warnings quote what headers hold
+pydicom.config.logger.disabled = True  # it quotes what headers hold
+warnings.filterwarnings("ignore", module=r"pydicom\.")  # these too
 
 TAGS = [
     "TransferSyntaxUID", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "PatientID", "Modality",
