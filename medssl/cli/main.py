@@ -16,6 +16,7 @@ from medssl.cli.embed import embed
 from medssl.cli.finetune import finetune
 from medssl.cli.inspect import inspect
 from medssl.cli.predict import predict
+from medssl.cli.prepare import prepare
 from medssl.cli.pretrain import pretrain
 from medssl.cli.study import study
 from medssl.errors import MedsslError
@@ -31,6 +32,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command()(inspect)
+app.command()(prepare)
 app.command()(pretrain)
 app.command()(finetune)
 app.command()(predict)

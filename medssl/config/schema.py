@@ -45,6 +45,11 @@ class DataConfig(Section):
         description="What a 4-D scan counts as: nothing, its first volume, their mean, or each volume as a "
         "scan of the same subject.",
     )
+    max_scan_gb: PositiveFloat = Field(
+        8.0,
+        description="Size of a scan as float32 in GB above which it is skipped; preparing takes up to four "
+        "times as much memory in each process.",
+    )
     prepare_workers: NonNegativeInt | Auto = Field(
         "auto", description="Processes that prepare scans; auto is one a core."
     )

@@ -103,7 +103,7 @@ def prepare_cases(
     """
     recipe = Recipe(store, spacing_mm, data)
     faults: dict[str, str] = {}
-    checked = _check_headers(cases, faults, progress=progress)
+    checked = _check_headers(cases, faults, max_scan_gb=data.max_scan_gb, progress=progress)
     channels = _prepare_channels(checked, faults, recipe=recipe, progress=progress, keep_copies=keep_copies)
     labels = _prepare_labels(cases, channels, faults, recipe=recipe, progress=progress)
     prepared = []
@@ -124,7 +124,7 @@ def prepare_cases(
 
 
 def _check_headers(
-    cases: Sequence[LabelledCase], faults: Faults, *, progress: Progress
+    cases: Sequence[LabelledCase], faults: Faults, *, max_scan_gb: float, progress: Progress
 ) -> dict[str, list[CheckedScan]]:
     """Return the channels of each case with sound headers and one grid; note the faults of the others."""
     records = tuple(
@@ -132,7 +132,7 @@ def _check_headers(
         for case in cases
         for image in case.images
     )
-    checked, skipped = check_scans(Found("", records, ()), progress=progress)
+    checked, skipped = check_scans(Found("", records, ()), progress=progress, max_scan_gb=max_scan_gb)
     headers = {(scan.record.scan_id, scan.record.path): scan for scan in checked}
     reasons = {scan.path: scan.reason for scan in skipped}
     sound: dict[str, list[CheckedScan]] = {}

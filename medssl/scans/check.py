@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ _SAMPLED_PLANES = 16
 
 
 def check_scans(
-    found: Found, *, progress: Progress, time_points: str = "skip"
+    found: Found, *, progress: Progress, time_points: str = "skip", max_scan_gb: float = 8.0
 ) -> tuple[list[CheckedScan], list[SkippedScan]]:
     """Check the header of every scan that was found; reads no voxels.
 
@@ -42,6 +43,7 @@ def check_scans(
         found: From `medssl.scans.find.find_scans`.
         progress: Gets a bar.
         time_points: What a 4-D scan counts as, see `medssl.config.schema.DataConfig`.
+        max_scan_gb: Size as float32 above which a scan is skipped.
 
     Returns:
         The scans with sound headers, in the order found, of which one file can hold several; and all that is
@@ -53,7 +55,7 @@ def check_scans(
         progress.track("Checking headers", total=len(found.scans)) as advance,
         ThreadPoolExecutor(HEADER_THREADS) as pool,
     ):
-        check = partial(_check, time_points=time_points)
+        check = partial(_check, time_points=time_points, max_scan_gb=max_scan_gb)
         for record, outcome in zip(found.scans, pool.map(check, found.scans), strict=True):
             if isinstance(outcome, str):
                 skipped.append(SkippedScan(record.path, outcome))
@@ -98,10 +100,11 @@ def random_voxels(volume: NDArray[np.float32]) -> NDArray[np.float32]:
     return volume.ravel()[np.random.default_rng(0).integers(volume.size, size=_SAMPLED_VOXELS)]
 
 
-def _check(record: ScanRecord, *, time_points: str) -> list[CheckedScan] | str:
+def _check(record: ScanRecord, *, time_points: str, max_scan_gb: float) -> list[CheckedScan] | str:
     """Return the scans in a file, or why it cannot be used."""
     try:
         image = open_image(record.path)
+        _refuse_larger(image.shape, max_scan_gb)
         if time_points == "skip" or len(image.shape) != 4 or image.shape[3] == 1:
             return [CheckedScan(record, describe(image))]
         numbers = [str(number) for number in range(image.shape[3])]
@@ -110,6 +113,12 @@ def _check(record: ScanRecord, *, time_points: str) -> list[CheckedScan] | str:
     except ScanError as error:
         return str(error)
     return [CheckedScan(_at_time_point(record, number, is_one=len(wanted) == 1), header) for number in wanted]
+
+
+def _refuse_larger(shape: tuple[int, ...], max_scan_gb: float) -> None:
+    size_gb = prod(shape) * np.dtype(np.float32).itemsize / 1e9
+    if size_gb > max_scan_gb:
+        raise ScanError(f"It takes {size_gb:.3g} GB in memory, and data.max_scan_gb allows {max_scan_gb:g}.")
 
 
 def _at_time_point(record: ScanRecord, number: str, *, is_one: bool) -> ScanRecord:

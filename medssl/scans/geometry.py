@@ -17,9 +17,6 @@ T = TypeVar("T", bound=np.generic)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From the axes of DICOM and ITK to those of NIfTI."""
 
-MAX_VOXELS = 2**31
-"""Largest scan that is read: 8 GiB of float32, more than any clinical scanner writes."""
-
 MIN_VOXELS = 1000
 """Smallest scan that is read; two slices of 44 x 44 around a lesion stay in, scraps of 7 x 5 x 3 do not."""
 
@@ -134,8 +131,6 @@ def _volume_shape(image: StoredImage) -> tuple[int, int, int]:
         raise ScanError(f"It is {what} ({size}), not a volume.")
     if prod(shape) < MIN_VOXELS:
         raise ScanError(f"It is too small ({size} = {prod(shape)} voxels): at least {MIN_VOXELS} are needed.")
-    if prod(shape) > MAX_VOXELS:
-        raise ScanError(f"It is too large ({size} voxels): at most {MAX_VOXELS:,} are read.")
     return shape[0], shape[1], shape[2]
 
 

@@ -79,7 +79,9 @@ def find_candidates(
         progress.say(note)
     if not has_test_scans:
         found = _without_test_scans(found)
-    scans, skipped = check_scans(found, progress=progress, time_points=data.time_points)
+    scans, skipped = check_scans(
+        found, progress=progress, time_points=data.time_points, max_scan_gb=data.max_scan_gb
+    )
     if not scans:
         raise NoUsableScanError(none_usable(source, skipped))
     spacing_mm = plan_spacing([scan.header for scan in scans], data)

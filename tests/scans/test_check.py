@@ -38,7 +38,7 @@ class TestHeaders:
         ]
 
     def test_order_is_that_of_finding_not_of_finishing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def slow_for_the_first(record: ScanRecord, *, time_points: str) -> list[CheckedScan]:
+        def slow_for_the_first(record: ScanRecord, **_: object) -> list[CheckedScan]:
             time.sleep(0.05 if record.scan_id == "0" else 0)
             return [CheckedScan(record, HEADER)]
 
@@ -52,7 +52,7 @@ class TestHeaders:
     def test_an_error_drops_what_was_not_begun(self, monkeypatch: pytest.MonkeyPatch) -> None:
         begun = []
 
-        def slow(record: ScanRecord, *, time_points: str) -> list[CheckedScan]:
+        def slow(record: ScanRecord, **_: object) -> list[CheckedScan]:
             begun.append(record)
             time.sleep(0.01)
             return [CheckedScan(record, HEADER)]
@@ -175,3 +175,12 @@ def test_the_user_chooses_what_a_4d_scan_counts_as(
         np.testing.assert_array_equal(volume, of_series(series))
     skipped = check_scans(find_scans(tmp_path), progress=SilentProgress())[1]
     assert "data.time_points" in skipped[0].reason
+
+
+def test_a_scan_above_the_memory_limit_is_skipped(write_scan: WriteScan, tmp_path: Path) -> None:
+    write_scan("scan.nii.gz")
+    size_gb = 12 * 14 * 16 * 4 / 1e9
+    found = find_scans(tmp_path)
+    assert check_scans(found, progress=SilentProgress(), max_scan_gb=1.01 * size_gb)[1] == []
+    (skipped,) = check_scans(found, progress=SilentProgress(), max_scan_gb=0.99 * size_gb)[1]
+    assert "data.max_scan_gb" in skipped.reason

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from medssl.errors import ScanError
-from medssl.scans import geometry
 from medssl.scans.geometry import along_ras
 from medssl.scans.read import read_header, read_volume
 
@@ -240,11 +239,6 @@ class TestRefusals:
         nib.Nifti1Image(colours, np.eye(4)).to_filename(path)
         with pytest.raises(ScanError, match="colours"):
             read_header(path)
-
-    def test_more_voxels_than_are_read(self, write_scan: WriteScan, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(geometry, "MAX_VOXELS", 2000)
-        with pytest.raises(ScanError, match="too large"):
-            read_header(write_scan())
 
     @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
     @pytest.mark.parametrize(
