@@ -1,18 +1,23 @@
 """Tell scans that can be used from files that only look like it."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from math import prod
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
+from medssl import __version__
 from medssl.errors import ScanError
 from medssl.progress import Progress
+from medssl.scans.file_memory import FileMemory, Signature, file_signature
 from medssl.scans.geometry import describe
-from medssl.scans.read import has_value, open_image
-from medssl.scans.record import CheckedScan, Found, ScanRecord, SkippedScan
+from medssl.scans.read import has_value, image_suffix, open_image
+from medssl.scans.record import CheckedScan, Found, ScanHeader, ScanRecord, SkippedScan
 from medssl.scans.stored import MEAN, AtTimePoint
 
 HEADER_THREADS = 8
@@ -30,12 +35,19 @@ MIN_CORRELATION = 0.2
 The lowest of the same crops is 0.52; 400 volumes of a thousand voxels of white noise stay below 0.12.
 """
 
+_HEADER = TypeAdapter(ScanHeader)
+
 _SAMPLED_VOXELS = 1_000_000
 _SAMPLED_PLANES = 16
 
 
 def check_scans(
-    found: Found, *, progress: Progress, time_points: str = "skip", max_scan_gb: float = 8.0
+    found: Found,
+    *,
+    progress: Progress,
+    time_points: str = "skip",
+    max_scan_gb: float = 8.0,
+    memory: FileMemory | None = None,
 ) -> tuple[list[CheckedScan], list[SkippedScan]]:
     """Check the header of every scan that was found; reads no voxels.
 
@@ -44,6 +56,7 @@ def check_scans(
         progress: Gets a bar.
         time_points: What a 4-D scan counts as, see `medssl.config.schema.DataConfig`.
         max_scan_gb: Size as float32 above which a scan is skipped.
+        memory: Of headers, so that files that did not change need not be opened; see `header_memory`.
 
     Returns:
         The scans with sound headers, in the order found, of which one file can hold several; and all that is
@@ -51,18 +64,27 @@ def check_scans(
     """
     checked: list[CheckedScan] = []
     skipped = list(found.skipped)
+    facts: list[tuple[Path, Signature, Any]] = []
     with (
         progress.track("Checking headers", total=len(found.scans)) as advance,
         ThreadPoolExecutor(HEADER_THREADS) as pool,
     ):
-        check = partial(_check, time_points=time_points, max_scan_gb=max_scan_gb)
+        check = partial(_check, time_points=time_points, max_scan_gb=max_scan_gb, memory=memory)
         for record, outcome in zip(found.scans, pool.map(check, found.scans), strict=True):
             if isinstance(outcome, str):
                 skipped.append(SkippedScan(record.path, outcome))
             else:
-                checked.extend(outcome)
+                checked.extend(outcome.scans)
+                facts.extend(outcome.facts)
             advance()
+    if memory:
+        memory.remember_all(facts)
     return checked, skipped
+
+
+def header_memory(store: Path) -> FileMemory:
+    """Return the headers that runs with one store remember; each version reads them anew."""
+    return FileMemory(store / f"headers-{__version__}.jsonl")
 
 
 def check_voxels(volume: NDArray[np.float32]) -> None:
@@ -100,19 +122,46 @@ def random_voxels(volume: NDArray[np.float32]) -> NDArray[np.float32]:
     return volume.ravel()[np.random.default_rng(0).integers(volume.size, size=_SAMPLED_VOXELS)]
 
 
-def _check(record: ScanRecord, *, time_points: str, max_scan_gb: float) -> list[CheckedScan] | str:
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """The scans in a file, and what to remember of it."""
+
+    scans: list[CheckedScan]
+    facts: list[tuple[Path, Signature, Any]] = field(default_factory=list)
+
+
+def _check(
+    record: ScanRecord, *, time_points: str, max_scan_gb: float, memory: FileMemory | None
+) -> _Outcome | str:
     """Return the scans in a file, or why it cannot be used."""
+    signature = _signature(record.path) if memory else None
+    known = memory.look_up(record.path, signature) if memory and signature else None
     try:
+        if known is not None:
+            header = _HEADER.validate_python(known)
+            _refuse_larger(header.shape, max_scan_gb)
+            return _Outcome([CheckedScan(record, header)])
         image = open_image(record.path)
         _refuse_larger(image.shape, max_scan_gb)
         if time_points == "skip" or len(image.shape) != 4 or image.shape[3] == 1:
-            return [CheckedScan(record, describe(image))]
+            header = describe(image)
+            facts = [(record.path, signature, asdict(header))] if signature else []
+            return _Outcome([CheckedScan(record, header)], facts)
         numbers = [str(number) for number in range(image.shape[3])]
         wanted = {"first": numbers[:1], "mean": [MEAN], "all": numbers}[time_points]
         header = describe(AtTimePoint(image, wanted[0]))
     except ScanError as error:
         return str(error)
-    return [CheckedScan(_at_time_point(record, number, is_one=len(wanted) == 1), header) for number in wanted]
+    is_one = len(wanted) == 1
+    return _Outcome([CheckedScan(_at_time_point(record, number, is_one=is_one), header) for number in wanted])
+
+
+def _signature(path: Path) -> Signature | None:
+    """Return the signature of a file that is a scan by itself; the headers of DICOM are read to find them."""
+    try:
+        return file_signature(path) if image_suffix(path.name) else None
+    except OSError:
+        return None
 
 
 def _refuse_larger(shape: tuple[int, ...], max_scan_gb: float) -> None:

@@ -7,8 +7,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from medssl.errors import MedsslError, ScanError
 from medssl.progress import Progress
+from medssl.scans.file_memory import FileMemory, Signature
 from medssl.scans.processes import Died, run_jobs
-from medssl.scans.source_hashes import Signature, SourceHashes
 from medssl.scans.sources import source_hash, source_signature
 
 R = TypeVar("R")
@@ -99,7 +99,7 @@ def do_once(
     Raises:
         MedsslError: If the store cannot be written to, or no process can be started.
     """
-    hashes = SourceHashes(folder)
+    hashes = FileMemory(folder / "source_hashes.jsonl")
     results: dict[int, R | Failed] = {}
     jobs: list[Job[R]] = []
     for index, task in enumerate(tasks):
@@ -123,7 +123,7 @@ def do_once(
     return [results[index] for index in range(len(tasks))]
 
 
-def _plan(index: int, task: Task[R], hashes: SourceHashes) -> Job[R] | R | Failed:
+def _plan(index: int, task: Task[R], hashes: FileMemory) -> Job[R] | R | Failed:
     """Return what is known of a task without reading its file, or else the job to find out."""
     try:
         signature = source_signature(task.path)

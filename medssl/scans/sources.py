@@ -4,9 +4,9 @@ from pathlib import Path
 
 from medssl.scans.dicom.image import DicomImage
 from medssl.scans.dicom.series import folder_signature, series_folder
+from medssl.scans.file_memory import Signature, file_signature
 from medssl.scans.hashing import content_hash
 from medssl.scans.read import is_series
-from medssl.scans.source_hashes import Signature, file_signature
 
 
 def source_signature(path: Path) -> Signature:

@@ -8,7 +8,7 @@ from pathlib import Path
 from medssl.config.schema import DataConfig
 from medssl.errors import NoUsableScanError
 from medssl.progress import Progress
-from medssl.scans.check import check_scans
+from medssl.scans.check import check_scans, header_memory
 from medssl.scans.find import find_scans
 from medssl.scans.manifest import read_manifest, read_skipped, write_manifest, write_skipped
 from medssl.scans.plan import plan_spacing
@@ -60,7 +60,12 @@ TEST_SPLIT = "test"
 
 
 def find_candidates(
-    source: Path, *, data: DataConfig, progress: Progress, has_test_scans: bool = False
+    source: Path,
+    *,
+    data: DataConfig,
+    progress: Progress,
+    has_test_scans: bool = False,
+    store: Path | None = None,
 ) -> Candidates:
     """Find the scans below ``source``, check their headers and plan the spacing.
 
@@ -70,6 +75,7 @@ def find_candidates(
         progress: Who is told.
         has_test_scans: Whether to keep scans that a table sets aside as test cases; an encoder must not have
             seen what it will be tested on.
+        store: Where headers are remembered; None to write nothing.
 
     Raises:
         NoUsableScanError: If no header is sound.
@@ -80,7 +86,11 @@ def find_candidates(
     if not has_test_scans:
         found = _without_test_scans(found)
     scans, skipped = check_scans(
-        found, progress=progress, time_points=data.time_points, max_scan_gb=data.max_scan_gb
+        found,
+        progress=progress,
+        time_points=data.time_points,
+        max_scan_gb=data.max_scan_gb,
+        memory=header_memory(store) if store else None,
     )
     if not scans:
         raise NoUsableScanError(none_usable(source, skipped))

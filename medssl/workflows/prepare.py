@@ -76,7 +76,7 @@ def prepare(
         NoUsableScanError: If no header is sound.
         MedsslError: If the store cannot be written to.
     """
-    candidates = find_candidates(source, data=data, progress=progress)
+    candidates = find_candidates(source, data=data, store=store, progress=progress)
     prepared, unreadable = prepare_scans(
         candidates.scans[shard.number - 1 :: shard.count],
         store=ScanStore(store),

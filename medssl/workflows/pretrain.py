@@ -163,12 +163,12 @@ def _gather_cohort(run: RunFolder, *, config: PretrainConfig, progress: Progress
         progress.say(f"Going on with the {len(cohort.scans)} prepared scans of this run.")
         return cohort
     status = run.read_status()
-    source = Path(status["source"])
-    candidates = find_candidates(source, data=config.data, progress=progress)
+    source, store = Path(status["source"]), Path(status["store"])
+    candidates = find_candidates(source, data=config.data, store=store, progress=progress)
     cohort = prepare_cohort(
         candidates,
         source=source,
-        store=ScanStore(Path(status["store"])),
+        store=ScanStore(store),
         data=config.data,
         seed=config.training.seed,
         progress=progress,

@@ -15,7 +15,7 @@ from medssl.progress import SilentProgress
 from medssl.scans import check
 from medssl.scans.check import check_scans, check_voxels, random_voxels
 from medssl.scans.find import find_scans
-from medssl.scans.read import read_volume
+from medssl.scans.read import open_image, read_volume
 from medssl.scans.record import CheckedScan, Found, ScanHeader, ScanRecord, SkippedScan
 
 WriteScan = Callable[..., Path]
@@ -38,9 +38,9 @@ class TestHeaders:
         ]
 
     def test_order_is_that_of_finding_not_of_finishing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def slow_for_the_first(record: ScanRecord, **_: object) -> list[CheckedScan]:
+        def slow_for_the_first(record: ScanRecord, **_: object) -> check._Outcome:
             time.sleep(0.05 if record.scan_id == "0" else 0)
-            return [CheckedScan(record, HEADER)]
+            return check._Outcome([CheckedScan(record, HEADER)])
 
         monkeypatch.setattr(check, "_check", slow_for_the_first)
         records = tuple(ScanRecord(Path(str(number)), str(number), "s") for number in range(20))
@@ -52,10 +52,10 @@ class TestHeaders:
     def test_an_error_drops_what_was_not_begun(self, monkeypatch: pytest.MonkeyPatch) -> None:
         begun = []
 
-        def slow(record: ScanRecord, **_: object) -> list[CheckedScan]:
+        def slow(record: ScanRecord, **_: object) -> check._Outcome:
             begun.append(record)
             time.sleep(0.01)
-            return [CheckedScan(record, HEADER)]
+            return check._Outcome([CheckedScan(record, HEADER)])
 
         class Interrupting(SilentProgress):
             @contextmanager
@@ -184,3 +184,25 @@ def test_a_scan_above_the_memory_limit_is_skipped(write_scan: WriteScan, tmp_pat
     assert check_scans(found, progress=SilentProgress(), max_scan_gb=1.01 * size_gb)[1] == []
     (skipped,) = check_scans(found, progress=SilentProgress(), max_scan_gb=0.99 * size_gb)[1]
     assert "data.max_scan_gb" in skipped.reason
+
+
+def test_unchanged_headers_are_not_read_again(
+    write_scan: WriteScan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_scan("in/a.nii.gz")
+    write_scan("in/b.nii.gz", affine=np.diag([2.0, 2, 2, 1]))
+    found = find_scans(tmp_path / "in")
+
+    def check_again() -> list[CheckedScan]:
+        memory = check.header_memory(tmp_path / "store")
+        return check_scans(found, progress=SilentProgress(), memory=memory)[0]
+
+    opened = []
+    monkeypatch.setattr(check, "open_image", lambda path: opened.append(path.name) or open_image(path))
+    first = check_again()
+    assert sorted(opened) == ["a.nii.gz", "b.nii.gz"]
+    assert check_again() == first
+    assert len(opened) == 2
+    write_scan("in/b.nii.gz", affine=np.diag([3.0, 3, 3, 1]))
+    assert [scan.header.spacing_mm[0] for scan in check_again()] == [1, 3]
+    assert opened[2:] == ["b.nii.gz"]
