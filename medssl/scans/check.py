@@ -1,7 +1,7 @@
 """Tell scans that can be used from files that only look like it."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -145,7 +145,7 @@ def _check(
         _refuse_larger(image.shape, max_scan_gb)
         if time_points == "skip" or len(image.shape) != 4 or image.shape[3] == 1:
             header = describe(image)
-            facts = [(record.path, signature, asdict(header))] if signature else []
+            facts = [(record.path, signature, _HEADER.dump_python(header, mode="json"))] if signature else []
             return _Outcome([CheckedScan(record, header)], facts)
         numbers = [str(number) for number in range(image.shape[3])]
         wanted = {"first": numbers[:1], "mean": [MEAN], "all": numbers}[time_points]
