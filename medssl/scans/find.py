@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medssl.errors import NoUsableScanError, UsageError
+from medssl.progress import Progress, SilentProgress
 from medssl.scans.dicom.places import ARCHIVE_SUFFIX, is_archive, may_be_dicom
 from medssl.scans.find_dicom import find_series, share_subjects
 from medssl.scans.layouts import (
@@ -23,7 +24,7 @@ from medssl.scans.table import TABLE_SUFFIXES, TableRow, read_scan_table
 from medssl.scans.walk import walk_files
 
 
-def find_scans(source: Path) -> Found:
+def find_scans(source: Path, *, progress: Progress | None = None) -> Found:
     """Find scans without opening them, but for the headers of DICOM files, which alone tell the series.
 
     In a folder, label maps (by folder name, file name or ``dataset.json``) and DICOM files that show no
@@ -37,20 +38,22 @@ def find_scans(source: Path) -> Found:
     Args:
         source: An image file, a folder, a zip archive of DICOM series, or a CSV with an ``image`` column
             (see `read_scan_table`).
+        progress: Gets a bar where there may be DICOM; nobody by default.
 
     Raises:
         UsageError: If ``source`` does not exist, or is a table that cannot be read.
         NoUsableScanError: If there is no image file at all.
     """
+    progress = progress or SilentProgress()
     if not source.exists():
         raise UsageError(f"{source} does not exist.")
     if source.is_dir():
-        found = _find_in_folder(source)
+        found = _find_in_folder(source, progress)
     elif source.suffix.lower() in TABLE_SUFFIXES:
         listed, notes = find_in_table(source)
         found = Found("CSV", tuple(record for record, _ in listed), (), notes)
     else:
-        found = _find_file(source)
+        found = _find_file(source, progress)
     if not found.scans and not found.skipped:
         raise NoUsableScanError(
             f"No scan in {source}: nothing there is DICOM or ends in .nii.gz, .nii, .mha, .nrrd or .mgz."
@@ -58,7 +61,7 @@ def find_scans(source: Path) -> Found:
     return found
 
 
-def _find_in_folder(root: Path) -> Found:
+def _find_in_folder(root: Path, progress: Progress) -> Found:
     files, skipped = walk_files(root, _is_wanted)
     layout = recognise_layout(root, files)
     images, others = [], []
@@ -71,7 +74,9 @@ def _find_in_folder(root: Path) -> Found:
             skipped.append(SkippedScan(root / file, reason))
         else:
             images.append(file)
-    records, notes = _name_all(root, images, others, skipped, is_nnunet=layout.name == NNUNET)
+    records, notes = _name_all(
+        root, images, others, skipped, is_nnunet=layout.name == NNUNET, progress=progress
+    )
     return Found(layout.name, records, tuple(skipped), (*layout.notes, *notes))
 
 
@@ -86,10 +91,11 @@ def _name_all(
     others: Sequence[str],
     skipped: list[SkippedScan],
     *,
+    progress: Progress,
     is_nnunet: bool = False,
 ) -> tuple[tuple[ScanRecord, ...], tuple[str, ...]]:
     """Name images and the DICOM series that other files belong to; add to what is skipped."""
-    series, unusable = find_series(root, others)
+    series, unusable = find_series(root, others, progress=progress)
     skipped += unusable
     names = [*images, *(each.name for each in series)]
     records, notes = name_scans(root, names, is_nnunet=is_nnunet)
@@ -124,10 +130,10 @@ def find_in_table(table: Path) -> tuple[list[tuple[ScanRecord, TableRow]], tuple
     return list(zip(scans, rows, strict=True)), table_notes if has_subjects else (*table_notes, *notes)
 
 
-def _find_file(path: Path) -> Found:
+def _find_file(path: Path, progress: Progress) -> Found:
     if is_archive(path):
         skipped: list[SkippedScan] = []
-        records, notes = _name_all(path.parent, [], [path.name], skipped)
+        records, notes = _name_all(path.parent, [], [path.name], skipped, progress=progress)
         return Found("file", records, tuple(skipped), notes)
     if image_suffix(path.name) is None and not is_series(path):
         return Found("file", (), ())

@@ -3,10 +3,12 @@
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medssl.errors import ScanError
+from medssl.progress import Progress
 from medssl.scans.dicom.places import ARCHIVE_SUFFIX, list_archive, may_be_dicom
 from medssl.scans.dicom.series import Series, series_in
 from medssl.scans.record import ScanRecord, SkippedScan
@@ -33,32 +35,42 @@ class FoundSeries:
     patient_id: str
 
 
-def find_series(root: Path, files: Iterable[str]) -> tuple[list[FoundSeries], list[SkippedScan]]:
+def find_series(
+    root: Path, files: Iterable[str], *, progress: Progress
+) -> tuple[list[FoundSeries], list[SkippedScan]]:
     """Find the series that files belong to, by their headers.
 
     Args:
         root: The searched folder.
         files: Archives, and files that may be DICOM, relative to ``root``, sorted.
+        progress: Gets a bar, if there are any.
 
     Returns:
         Series, in the order of the files that stand for them; and what is DICOM and cannot be read.
     """
     found: list[FoundSeries] = []
     skipped: list[SkippedScan] = []
-    for folder in dict.fromkeys(_folders(root, files, skipped)):
-        try:
-            all_series = series_in(root / folder)
-        except ScanError as error:
-            skipped.append(SkippedScan(root / folder, str(error)))
-            continue
-        usable = [series for series in all_series if not series.reason]
-        skipped += [
-            SkippedScan(root / folder / series.files[0], series.reason)
-            for series in all_series
-            if series.reason
-        ]
-        found += [_found(folder, series, is_alone=len(usable) == 1) for series in usable]
+    folders = list(dict.fromkeys(_folders(root, files, skipped)))
+    bar = progress.track("Reading DICOM headers", total=len(folders)) if folders else nullcontext()
+    with bar as advance:
+        for folder in folders:
+            series, unusable = _in_folder(root, folder)
+            found += series
+            skipped += unusable
+            if advance:
+                advance(detail=folder)
     return found, skipped
+
+
+def _in_folder(root: Path, folder: str) -> tuple[list[FoundSeries], list[SkippedScan]]:
+    try:
+        all_series = series_in(root / folder)
+    except ScanError as error:
+        return [], [SkippedScan(root / folder, str(error))]
+    usable = [series for series in all_series if not series.reason]
+    return [_found(folder, series, is_alone=len(usable) == 1) for series in usable], [
+        SkippedScan(root / folder / series.files[0], series.reason) for series in all_series if series.reason
+    ]
 
 
 def share_subjects(

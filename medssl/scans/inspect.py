@@ -33,7 +33,7 @@ def inspect_folder(source: Path, *, workers: int, progress: Progress) -> Inspect
         UsageError: If ``source`` does not exist or cannot be read.
         NoUsableScanError: If it holds no image file. Files that cannot be used end up in ``skipped``.
     """
-    found = find_scans(source)
+    found = find_scans(source, progress=progress)
     checked, skipped = check_scans(found, progress=progress)
     scans = []
     with (

@@ -80,7 +80,7 @@ def find_candidates(
     Raises:
         NoUsableScanError: If no header is sound.
     """
-    found = find_scans(source)
+    found = find_scans(source, progress=progress)
     for note in found.notes:
         progress.say(note)
     if not has_test_scans:

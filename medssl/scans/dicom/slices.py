@@ -6,7 +6,7 @@ series show the same person, and is never given out.
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,9 @@ class Slice:
 
     name: str
     frame: int
-    uid: str
-    series_uid: str
-    patient_id: str
+    uid: str = field(repr=False)
+    series_uid: str = field(repr=False)
+    patient_id: str = field(repr=False)
     modality: str
     shape: tuple[int, int]
     dtype: str
