@@ -2,6 +2,7 @@
 
 import errno
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -54,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     is_debug = DEBUG_FLAG in arguments
+    if not is_debug:
+        # What ends a thread is raised again where its work is waited for, and told there in one sentence.
+        threading.excepthook = lambda _: None
     try:
         # Taken out here, the flag may stand before or after the verb.
         app([argument for argument in arguments if argument != DEBUG_FLAG], prog_name="medssl")
@@ -69,8 +73,8 @@ def _sentence(error: Exception) -> str:
     match error:
         case MedsslError():
             return str(error)
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            return f"The disk is full ({what}): free some space, then run the same command again."
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
+            return f"The disk is full ({what}): free some space, then go on with --resume or run it again."
         case OSError(filename=filename, strerror=reason) if filename:
             return f"{filename} cannot be used: {reason}."
         # By name, because torch's own is only importable where torch has been paid for.

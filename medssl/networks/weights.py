@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from medssl.atomic import atomic_path
@@ -74,7 +74,7 @@ def save_weights(path: Path, module: nn.Module, *, provenance: Mapping[str, Any]
         for name, tensor in module.state_dict().items()
     }
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={METADATA_KEY: json.dumps(provenance)})
+        temporary.write_bytes(save(tensors, metadata={METADATA_KEY: json.dumps(provenance)}))
 
 
 def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:

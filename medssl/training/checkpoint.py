@@ -43,8 +43,13 @@ def save_checkpoint(
         architecture: The encoder's.
     """
     payload = {**contents, "config": config.model_dump(mode="json"), "architecture": dict(architecture)}
-    with atomic_path(path) as temporary:
-        torch.save(payload, temporary)
+    try:
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            torch.save(payload, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # torch says only that a position was unexpected
+            raise error.__context__ from None
+        raise
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

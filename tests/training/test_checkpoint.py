@@ -2,7 +2,7 @@ import os
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -70,8 +70,8 @@ def test_everything_that_changes_comes_back(
 def test_a_crash_while_writing_leaves_the_old_one(
     standins: SimpleNamespace, new_state: Any, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def half_written(payload: Any, path: Path) -> None:
-        path.write_bytes(b"half")
+    def half_written(payload: Any, file: BinaryIO) -> None:
+        file.write(b"half")
         raise OSError("disk full")
 
     before = saved.read_bytes()
@@ -162,3 +162,12 @@ def test_the_weights_to_keep_are_the_average_if_there_is_one(
     assert load_model(path, model)["step"] == 0
     assert torch.equal(model.encoder.stem.weight, state.best_weights.encoder.stem.weight)
     assert torch.equal(model.encoder.stem.weight, state.model.encoder.stem.weight) == (ema_decay is None)
+
+
+def test_a_full_disk_is_told_as_such(
+    standins: SimpleNamespace, new_state: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, mode="r": opened(Path("/dev/full"), mode))
+    with pytest.raises(OSError, match="No space left"):
+        save(standins, new_state(seed=1), tmp_path / "last.pt")
