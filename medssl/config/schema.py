@@ -50,6 +50,10 @@ class DataConfig(Section):
         description="Size of a scan as float32 in GB above which it is skipped; preparing takes up to four "
         "times as much memory in each process.",
     )
+    verify_store: bool = Field(
+        True,
+        description="Whether what lies in the store is compared with its checksum when a run begins.",
+    )
     prepare_workers: NonNegativeInt | Auto = Field(
         "auto", description="Processes that prepare scans; auto is one a core."
     )

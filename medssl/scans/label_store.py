@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from medssl.atomic import atomic_path, write_text
-from medssl.scans.store import ScanStore, compress, unwritable
+from medssl.scans.store import ScanStore, checksum, compress, unwritable
 
 MAX_PLACES = 10_000
 """Voxels of each class whose places are kept: so many that a crop around one is as good as around any."""
@@ -35,12 +35,14 @@ class LabelSidecar:
         outside_share: Share of the labelled voxels of the source that lie outside of the foreground box.
         labels_bytes: Size of the label file.
         places_bytes: Size of the file of places.
+        blake2b: Checksum of both, one after the other.
     """
 
     class_voxels: dict[int, int]
     outside_share: float
     labels_bytes: int
     places_bytes: int
+    blake2b: str
 
 
 _SIDECAR = TypeAdapter(LabelSidecar)
@@ -58,18 +60,23 @@ def label_path(store: ScanStore, key: str, *, image_hash: str, label_hash: str) 
     return store.folder / key / f"{image_hash}-{label_hash}.labels.b2nd"
 
 
-def find_label(path: Path) -> LabelSidecar | None:
+def find_label(path: Path, *, is_verified: bool = True) -> LabelSidecar | None:
     """Return the sidecar of a label map, or None where it does not lie whole in the store.
 
     Args:
         path: From `label_path`.
+        is_verified: Whether both files are compared with their checksum, not only with their sizes.
     """
     try:
         sidecar = _SIDECAR.validate_json(path.with_suffix(".json").read_bytes())
         sizes = (path.stat().st_size, _places_path(path).stat().st_size)
+        if sizes != (sidecar.labels_bytes, sidecar.places_bytes):
+            return None
+        if is_verified and checksum(path.read_bytes() + _places_path(path).read_bytes()) != sidecar.blake2b:
+            return None
     except (OSError, ValueError):
         return None
-    return sidecar if sizes == (sidecar.labels_bytes, sidecar.places_bytes) else None
+    return sidecar
 
 
 def write_label(
@@ -89,7 +96,7 @@ def write_label(
     class_voxels = {label: n for label, n in enumerate(np.bincount(labels.ravel()).tolist()) if label and n}
     frame = compress(labels)
     places = _draw_places(labels, list(class_voxels), name=path.stem).tobytes()
-    sidecar = LabelSidecar(class_voxels, outside_share, len(frame), len(places))
+    sidecar = LabelSidecar(class_voxels, outside_share, len(frame), len(places), checksum(frame + places))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(_places_path(path)) as temporary:

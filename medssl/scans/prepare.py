@@ -68,7 +68,11 @@ class ScanTask:
     def find(self, content_hash: str) -> PreparedScan | None:
         """Return it where it lies in the store."""
         return self.recipe.store.find(
-            self.scan.record, key=self.recipe.key, content_hash=self._hash(content_hash), beside=self.beside
+            self.scan.record,
+            key=self.recipe.key,
+            content_hash=self._hash(content_hash),
+            beside=self.beside,
+            is_verified=self.recipe.data.verify_store,
         )
 
     def prepare(self) -> PreparedVolume:

@@ -65,7 +65,7 @@ class LabelTask:
     def find(self, content_hash: str) -> PreparedLabel | None:
         """Return it where it lies in the store."""
         path = self._stored(content_hash)
-        about = find_label(path)
+        about = find_label(path, is_verified=self.recipe.data.verify_store)
         return PreparedLabel(path, about) if about else None
 
     def prepare(self) -> CutLabels:

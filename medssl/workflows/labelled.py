@@ -33,6 +33,9 @@ SPACING_RATIO = 1.5
 
 BACKGROUND = "background"
 
+OF_THE_MACHINE = ("max_scan_gb", "verify_store", "prepare_workers")
+"""Data settings that are those of the run, where all others are the encoder's."""
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -83,7 +86,7 @@ def find_cases(
     if not pool:
         raise UsageError(f"All labelled cases of {source} are test cases; there is none to learn from.")
     data = DataConfig(**pretrained.provenance["data"]) if pretrained else config.data
-    data = data.model_copy(update={"prepare_workers": config.data.prepare_workers})
+    data = data.model_copy(update={name: getattr(config.data, name) for name in OF_THE_MACHINE})
     return Labelled(
         dataset=dataset,
         pool=pool,

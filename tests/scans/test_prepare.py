@@ -153,6 +153,19 @@ def test_a_damaged_entry_is_redone(scans, store, reads):
     assert reads[4:] == ["c.nii.gz"]
 
 
+@pytest.mark.parametrize("is_verified", [True, False])
+def test_a_flipped_bit_is_found_and_the_scan_prepared_anew(scans, store, reads, is_verified):
+    data = HERE.model_copy(update={"verify_store": is_verified})
+    prepared, _ = run(scans, store, data=data)
+    whole = prepared[2].store_path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(damaged) // 2] ^= 4
+    prepared[2].store_path.write_bytes(damaged)
+    assert run(scans, store, data=data)[0] == prepared
+    assert reads[4:] == (["c.nii.gz"] if is_verified else [])
+    assert (prepared[2].store_path.read_bytes() == whole) == is_verified
+
+
 def test_the_same_content_twice_is_skipped_with_the_name_of_the_first(scans, store, tmp_path):
     copy = tmp_path / "in" / "copy.nii.gz"
     copy.write_bytes(scans[0].record.path.read_bytes())
