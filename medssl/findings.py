@@ -81,7 +81,7 @@ class Difference:
     Attributes:
         label_budget: Number of labelled scans of either arm.
         interval: The difference with its 95 % interval.
-        corrected: The same with an interval that allows for the number of budgets (Bonferroni).
+        corrected: The same with an interval that allows for all arms and budgets compared (Bonferroni).
         n_seeds: Seeds that both arms have.
         n_cases: Test cases that all of these have.
         n_subjects: Subjects whom they show.

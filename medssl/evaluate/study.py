@@ -31,6 +31,7 @@ def summarise(study: Study, *, metric: str, against: str = "scratch") -> StudySu
         raise UsageError(f"No arm is called '{against}'; the study has {', '.join(study.arms)}.")
     curves = {arm: _curve(study, arm, metric) for arm in study.arms}
     best = _best_at_largest(list(curves.values())) if is_higher_better(metric) else None
+    level = 1 - 0.05 / max(1, sum(len(_shared_budgets(study, arm, against)) for arm in curves))
     arms = []
     for name, curve in curves.items():
         is_compared = name != against
@@ -38,7 +39,7 @@ def summarise(study: Study, *, metric: str, against: str = "scratch") -> StudySu
             Arm(
                 name,
                 points=tuple(_point(budget, scores, best) for budget, scores in curve.items()),
-                differences=_differences(study, name, against, metric) if is_compared else (),
+                differences=_differences(study, name, against, metric, level) if is_compared else (),
                 matches=_matches(curve, curves[against], metric) if is_compared else (),
             )
         )
@@ -100,10 +101,16 @@ def _point(budget: int, scores: Scores, best: Array | None) -> Point:
     )
 
 
-def _differences(study: Study, arm: str, against: str, metric: str) -> tuple[Difference, ...]:
-    budgets = [budget for budget in study.budgets(arm) if (against, budget) in study.rows]
+def _shared_budgets(study: Study, arm: str, against: str) -> list[int]:
+    """Return the budgets at which an arm is compared; none for the arm that the others are compared with."""
+    return [budget for budget in study.budgets(arm) if arm != against and (against, budget) in study.rows]
+
+
+def _differences(
+    study: Study, arm: str, against: str, metric: str, corrected_level: float
+) -> tuple[Difference, ...]:
     differences = []
-    for budget in budgets:
+    for budget in _shared_budgets(study, arm, against):
         own, other = study.rows[arm, budget], study.rows[against, budget]
         seeds, scans = shared(own, other)
         if scans:
@@ -113,7 +120,7 @@ def _differences(study: Study, arm: str, against: str, metric: str) -> tuple[Dif
                 Difference(
                     label_budget=budget,
                     interval=interval(difference),
-                    corrected=interval(difference, level=1 - 0.05 / len(budgets)),
+                    corrected=interval(difference, level=corrected_level),
                     n_seeds=len(seeds),
                     n_cases=first.n_cases,
                     n_subjects=first.n_subjects,

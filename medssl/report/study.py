@@ -81,17 +81,13 @@ def _section(summary: StudySummary) -> dict[str, object]:
 
 
 def headings(summary: StudySummary) -> tuple[str, ...]:
-    """Return what stands over the columns of `score_rows`."""
-    return (
-        "labels",
-        "arm",
-        summary.metric_words,
-        f"difference from {summary.against}",
-        f"{summary.against} needs",
-        "share of best",
-        "seeds",
-        "cases",
-    )
+    """Return what stands over the columns of `score_rows`.
+
+    What labels are worth is left out where one budget tells nothing of it.
+    """
+    worth = (f"{summary.against} needs", "share of best") if len(summary.budgets) > 1 else ()
+    first = ("labels", "arm", summary.metric_words, f"difference from {summary.against}")
+    return (*first, *worth, "seeds", "cases")
 
 
 def score_rows(summary: StudySummary) -> list[tuple[str, ...]]:
@@ -110,13 +106,13 @@ def _row(summary: StudySummary, arm: Arm, point: Point) -> tuple[str, ...]:
     budget = point.label_budget
     difference = [one.interval.show(signed=True) for one in arm.differences if one.label_budget == budget]
     match = [one.show() for one in arm.matches if one.label_budget == budget]
+    share = percent(point.share_of_best) if point.share_of_best else ""
     return (
         summary.budget_words(budget),
         arm.name,
         point.score.show(),
         *(difference or [""]),
-        *(match or [""]),
-        percent(point.share_of_best) if point.share_of_best else "",
+        *((*(match or [""]), share) if len(summary.budgets) > 1 else ()),
         str(len(point.seed_scores)),
         str(point.n_cases),
     )

@@ -29,6 +29,9 @@ ARM_SPREAD = 0.07
 """How far apart, in doublings of labels, neighbouring arms stand, so that their intervals do not overlap."""
 
 
+LEGEND_COLUMNS = 4
+
+
 def draw_study(summary: StudySummary, path: Path) -> None:
     """Write the figure of a study as a PNG of about 1000 x 900 pixels."""
     with atomic_path(path) as temporary:
@@ -48,7 +51,7 @@ def study_figure(summary: StudySummary) -> Figure:
     for arm, offset in _offsets(summary.arms):
         _draw_curve(axes[0], arm, offset, styles[arm.name])
     axes[0].set_ylabel(summary.metric_words)
-    axes[0].legend(frameon=False)
+    figure.legend(loc="outside upper center", ncols=LEGEND_COLUMNS, frameon=False)
     if compared:
         _draw_differences(axes[1], compared, styles, summary)
     for one in axes:

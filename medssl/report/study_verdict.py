@@ -15,7 +15,8 @@ def judge_study(summary: StudySummary) -> list[Verdict]:
 
     Returns:
         For each arm: gains ("good"), budgets without a gain ("doubtful"), losses ("poor"), then what its
-        labels are worth and how much evidence there is ("unknown", as these are no judgement).
+        labels are worth and what a correction leaves; and how much evidence there is, once where it is the
+        same for all ("unknown", as these are no judgement).
     """
     compared = [arm for arm in summary.arms if arm.differences]
     if not compared:
@@ -24,7 +25,10 @@ def judge_study(summary: StudySummary) -> list[Verdict]:
                 f"No arm shares a label budget with {summary.against}, so nothing can be compared.", "unknown"
             )
         ]
-    return [verdict for arm in compared for verdict in _judge_arm(summary, arm)]
+    verdicts = [verdict for arm in compared for verdict in _judge_arm(summary, arm)]
+    return list(dict.fromkeys(reversed(verdicts)))[
+        ::-1
+    ]  # what holds for several arms is said once, at the end
 
 
 def gain_of(summary: StudySummary, interval: Interval) -> int:
@@ -47,7 +51,9 @@ def _judge_arm(summary: StudySummary, arm: Arm) -> Iterator[Verdict]:
         )
     if lost:
         yield Verdict(f"{arm.name} is worse than {summary.against} at {_list(summary, lost)}.", "poor")
-    yield Verdict(" ".join([*_worth(summary, arm), *_evidence(summary, arm)]), "unknown")
+    if remarks := " ".join([*_worth(summary, arm), *_correction(summary, arm)]):
+        yield Verdict(remarks, "unknown")
+    yield Verdict(" ".join(_evidence(arm)), "unknown")
 
 
 def _list(summary: StudySummary, differences: Sequence[Difference]) -> str:
@@ -81,7 +87,7 @@ def _worth(summary: StudySummary, arm: Arm) -> Iterator[str]:
         yield f"That is {_and(shares)} of the best score at {summary.budget_words(largest)} labels."
 
 
-def _evidence(summary: StudySummary, arm: Arm) -> Iterator[str]:
+def _evidence(arm: Arm) -> Iterator[str]:
     seeds = {difference.n_seeds for difference in arm.differences}
     cases = {difference.n_cases for difference in arm.differences}
     subjects = {difference.n_subjects for difference in arm.differences}
@@ -93,19 +99,25 @@ def _evidence(summary: StudySummary, arm: Arm) -> Iterator[str]:
         yield "Where there is one seed, they allow for other test subjects, not for other labelled scans."
     elif min(seeds) < FEW_SEEDS:
         yield "So few seeds make intervals too narrow where trainings differ much."
-    if len(arm.differences) > 1:
-        yield _correction(summary, arm)
 
 
-def _correction(summary: StudySummary, arm: Arm) -> str:
-    count = len(arm.differences)
+def _correction(summary: StudySummary, arm: Arm) -> Iterator[str]:
+    """Say what is left of an arm's differences when it is allowed for that there are several in the study."""
+    count = sum(len(one.differences) for one in summary.arms)
+    if count == 1:
+        return
     clear = [
         summary.budget_words(difference.label_budget)
         for difference in arm.differences
         if gain_of(summary, difference.corrected)
     ]
-    left = f"the differences at {_and(clear)} labels stay clear" if clear else "no difference stays clear"
-    return f"They are not corrected for looking at {count} budgets; corrected (Bonferroni), {left} of zero."
+    if not clear:
+        left = f"no difference of {arm.name} stays clear"
+    elif len(clear) == 1:
+        left = f"the difference of {arm.name} at {clear[0]} labels stays clear"
+    else:
+        left = f"the differences of {arm.name} at {_and(clear)} labels stay clear"
+    yield f"Corrected for looking at {count} differences (Bonferroni), {left} of zero."
 
 
 def percent(share: Interval) -> str:

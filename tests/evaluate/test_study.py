@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from medssl.errors import UsageError
 from medssl.evaluate.study import labels_to_match, summarise
 from medssl.evaluate.study_table import read_study
-from medssl.findings import Arm, StudySummary
+from medssl.findings import Arm, Difference, StudySummary
 
 WriteStudy = Callable[..., Path]
 
@@ -48,9 +48,19 @@ def test_a_gain_a_loss_and_neither_are_told_apart(summary: StudySummary) -> None
     assert not arm_of(summary, "scratch").differences
 
 
-def test_pairing_cancels_what_both_arms_share(summary: StudySummary) -> None:
-    point, difference = arm_of(summary, "pretrained").points[0], arm_of(summary, "pretrained").differences[0]
-    assert difference.interval.upper - difference.interval.lower < (point.score.upper - point.score.lower) / 3
+def test_the_correction_counts_all_arms(write_study: WriteStudy) -> None:
+    one, three = (
+        summarise(read_study(write_study(arms)), metric="dice")
+        for arms in ({"scratch": 0.0, "a": 0.0}, {"scratch": 0.0, "a": 0.0, "b": 0.0, "c": 0.0})
+    )
+    first, second = (widening(arm_of(summary, "a").differences[0]) for summary in (one, three))
+    assert 1 < first < second
+
+
+def widening(difference: Difference) -> float:
+    """Return how much wider the corrected interval is."""
+    corrected, plain = difference.corrected, difference.interval
+    return (corrected.upper - corrected.lower) / (plain.upper - plain.lower)
 
 
 def test_equal_arms_differ_by_exactly_nothing(write_study: WriteStudy) -> None:
