@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from medssl.errors import ScanError
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_GZIP_LARGEST_RATIO = 1032  # deflate cannot compress further
+GZIP_LARGEST_RATIO = 1032
+"""How far deflate can compress at most."""
+
 _UNIT_IN_MM = {1: 1000.0, 3: 0.001}  # codes of the metre and the micrometre; every other code counts as mm
 _GEOMETRY_FIELDS = (
     "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
@@ -160,7 +162,7 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
             yield file, size
             return
         with gzip.open(file) as decompressed:
-            yield cast(BinaryIO, decompressed), size * _GZIP_LARGEST_RATIO
+            yield cast(BinaryIO, decompressed), size * GZIP_LARGEST_RATIO
 
 
 @contextmanager

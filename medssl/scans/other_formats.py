@@ -6,17 +6,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.tripwire import TripWireError
 from numpy.typing import NDArray
 
 from medssl.errors import ScanError
 from medssl.scans.geometry import LPS_TO_RAS
+from medssl.scans.nifti import GZIP_LARGEST_RATIO
 
 _screen = threading.Lock()
 
@@ -35,11 +36,19 @@ class NibabelImage:
     modality = None
 
     def __init__(self, path: Path, *, is_label_map: bool = False) -> None:
-        with _failures_as_reasons(), LoggingOutputSuppressor():
+        with _failures_as_reasons(), _silenced():
             self._image: Any = nib.load(path)
             self.shape: tuple[int, ...] = tuple(self._image.shape)
             self.dtype = np.dtype(self._image.get_data_dtype())
+            self._refuse_more_than_the_files_can_hold()
         self._refuse_without_orientation(path)
+
+    def _refuse_more_than_the_files_can_hold(self) -> None:
+        """Refuse what no compression could, before memory is taken for what a damaged header promises."""
+        files = [Path(holder.filename) for holder in self._image.file_map.values() if holder.filename]
+        stored_bytes = sum(file.stat().st_size for file in files if file.exists())
+        if prod(self.shape) * self.dtype.itemsize > stored_bytes * GZIP_LARGEST_RATIO:
+            raise ScanError("The file is too short for what its header promises; copy or download it again.")
 
     def _refuse_without_orientation(self, path: Path) -> None:
         """Refuse what tells left from right neither in its header nor, as SPM has it, in a file beside it."""
@@ -122,7 +131,7 @@ def _stored_type(name: str) -> np.dtype:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Keep off the screen what ITK's MetaImage reader writes there by itself, past every setting."""
+    """Keep off the screen what readers say of headers, ITK past every setting of its own."""
     with _screen, Path(os.devnull).open("w") as nowhere:
         screen = os.dup(2)
         os.dup2(nowhere.fileno(), 2)
@@ -138,8 +147,10 @@ def _failures_as_reasons() -> Iterator[None]:
     """Turn what readers raise on a damaged file, many kinds with long texts, into one sentence."""
     try:
         yield
-    except (ScanError, MemoryError):
+    except ScanError:
         raise
+    except MemoryError as error:
+        raise ScanError("It does not fit into memory.") from error
     except (ImportError, TripWireError) as error:
         raise ScanError(
             "Reading it needs another package, as MINC-2 needs h5py: pip install 'medssl[minc]'."

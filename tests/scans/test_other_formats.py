@@ -1,3 +1,5 @@
+import contextlib
+import gzip
 import sys
 from pathlib import Path
 
@@ -121,3 +123,34 @@ def test_without_simpleitk_the_reason_says_how_to_get_it(
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
     with pytest.raises(ScanError, match=r"need SimpleITK: pip install 'medssl\[itk\]'"):
         read_header(tmp_path / "scan.nrrd")
+
+
+def test_nothing_is_printed_about_damaged_headers(
+    tmp_path: Path, smooth_volume: NDArray[np.float32], capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_nibabel(tmp_path / "scan.img", smooth_volume)
+    header = bytearray((tmp_path / "scan.hdr").read_bytes())
+    header[254:256] = b"\x00\x80"  # the sform code
+    (tmp_path / "scan.hdr").write_bytes(header)
+    (tmp_path / "scan.mha").write_bytes(b"ObjectType = Image\nNDims = 3\n")
+    for name in ("scan.img", "scan.mha"):
+        with contextlib.suppress(ScanError):
+            read_volume(tmp_path / name)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize("suffix", [".mgh", ".mgz"])
+def test_a_header_that_promises_too_much_takes_no_memory(
+    tmp_path: Path, smooth_volume: NDArray[np.float32], suffix: str
+) -> None:
+    path = tmp_path / f"scan{suffix}"
+    write_nibabel(path, smooth_volume)
+    opener = gzip.open if suffix == ".mgz" else open
+    with opener(path, "rb") as file:
+        content = bytearray(file.read())
+    content[4:16] = np.array([2000, 2000, 2000], ">i4").tobytes()
+    with opener(path, "wb") as file:
+        file.write(content)
+    with pytest.raises(ScanError, match="too short"):
+        read_header(path)
