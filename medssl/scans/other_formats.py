@@ -38,7 +38,7 @@ class NibabelImage:
     def __init__(self, path: Path, *, is_label_map: bool = False) -> None:
         with _failures_as_reasons(), _silenced():
             self._image: Any = nib.load(path)
-            self.shape: tuple[int, ...] = tuple(self._image.shape)
+            self.shape: tuple[int, ...] = tuple(int(length) for length in self._image.shape)
             self.dtype = np.dtype(self._image.get_data_dtype())
             self._refuse_more_than_the_files_can_hold()
         self._refuse_without_orientation(path)
