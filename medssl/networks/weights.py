@@ -73,6 +73,7 @@ def save_weights(path: Path, module: nn.Module, *, provenance: Mapping[str, Any]
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in module.state_dict().items()
     }
+    # Python writes it: an error of its own tells when the disk is full.
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(tensors, metadata={METADATA_KEY: json.dumps(provenance)}))
 

@@ -28,7 +28,6 @@ ARM_STYLES: Sequence[dict[str, Any]] = (
 ARM_SPREAD = 0.07
 """How far apart, in doublings of labels, neighbouring arms stand, so that their intervals do not overlap."""
 
-
 LEGEND_COLUMNS = 4
 
 

@@ -26,9 +26,8 @@ def judge_study(summary: StudySummary) -> list[Verdict]:
             )
         ]
     verdicts = [verdict for arm in compared for verdict in _judge_arm(summary, arm)]
-    return list(dict.fromkeys(reversed(verdicts)))[
-        ::-1
-    ]  # what holds for several arms is said once, at the end
+    # What holds for several arms is said once, at the end.
+    return list(reversed(dict.fromkeys(reversed(verdicts))))
 
 
 def gain_of(summary: StudySummary, interval: Interval) -> int:

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from math import prod
+from math import inf, prod
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from pydantic import TypeAdapter
 from medssl import __version__
 from medssl.errors import ScanError
 from medssl.progress import Progress
-from medssl.scans.file_memory import FileMemory, Signature, file_signature
+from medssl.scans.file_memory import FileMemory, Signature
 from medssl.scans.geometry import describe
 from medssl.scans.read import has_value, image_suffix, open_image
 from medssl.scans.record import CheckedScan, Found, ScanHeader, ScanRecord, SkippedScan
+from medssl.scans.sources import source_signature
 from medssl.scans.stored import MEAN, AtTimePoint
 
 HEADER_THREADS = 8
@@ -46,7 +47,7 @@ def check_scans(
     *,
     progress: Progress,
     time_points: str = "skip",
-    max_scan_gb: float = 8.0,
+    max_scan_gb: float = inf,
     memory: FileMemory | None = None,
 ) -> tuple[list[CheckedScan], list[SkippedScan]]:
     """Check the header of every scan that was found; reads no voxels.
@@ -159,7 +160,7 @@ def _check(
 def _signature(path: Path) -> Signature | None:
     """Return the signature of a file that is a scan by itself; the headers of DICOM are read to find them."""
     try:
-        return file_signature(path) if image_suffix(path.name) else None
+        return source_signature(path) if image_suffix(path.name) else None
     except OSError:
         return None
 

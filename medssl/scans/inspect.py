@@ -34,7 +34,7 @@ def inspect_folder(source: Path, *, workers: int, progress: Progress) -> Inspect
         NoUsableScanError: If it holds no image file. Files that cannot be used end up in ``skipped``.
     """
     found = find_scans(source, progress=progress)
-    checked, skipped = check_scans(found, progress=progress)
+    checked, skipped = check_scans(found, progress=progress, max_scan_gb=DataConfig().max_scan_gb)
     scans = []
     with (
         progress.track("Reading scans", total=len(checked)) as advance,
@@ -60,7 +60,7 @@ def _inspect_or_skip(scan: CheckedScan) -> InspectedScan | SkippedScan:
 
 
 def _inspect(scan: CheckedScan) -> InspectedScan:
-    volume, _ = read_volume(scan.record.path, time_point=scan.record.time_point)
+    volume, _ = read_volume(scan.record.path)
     check_voxels(volume)
     header = scan.header
     modality = guess_modality(volume, header.dtype, scan.record.path, stated=header.modality)

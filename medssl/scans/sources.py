@@ -1,12 +1,19 @@
-"""What the files behind a scan hold: one image file, or all those of a DICOM series."""
+"""What the files behind a scan hold: one image file, a header with its voxels, or all of a DICOM series."""
 
+import glob
+import hashlib
 from pathlib import Path
+
+import numpy as np
 
 from medssl.scans.dicom.image import DicomImage
 from medssl.scans.dicom.series import folder_signature, series_folder
 from medssl.scans.file_memory import Signature, file_signature
 from medssl.scans.hashing import content_hash
-from medssl.scans.read import is_series
+from medssl.scans.read import image_suffix, is_series, open_image
+
+IN_TWO_FILES = (".img", ".img.gz", ".mhd", ".nhdr", ".head")
+"""Endings of scans whose header and voxels lie in files of their own."""
 
 
 def source_signature(path: Path) -> Signature:
@@ -16,15 +23,29 @@ def source_signature(path: Path) -> Signature:
         OSError: If they are not there.
         ScanError: If they cannot be reached.
     """
-    if not is_series(path):
+    if is_series(path):
+        return folder_signature(series_folder(path))
+    if image_suffix(path.name) not in IN_TWO_FILES:
         return file_signature(path)
-    return folder_signature(series_folder(path))
+    beside = path.parent.glob(f"{glob.escape(path.name.partition('.')[0])}.*")
+    signatures = [file_signature(file) for file in (path, *sorted(beside))]
+    return sum(size for size, _ in signatures), sum(time for _, time in signatures)
 
 
 def source_hash(path: Path) -> str:
     """Return the BLAKE2b hash of the files of a scan: 32 hexadecimal digits.
 
+    Of a scan in two files, it is that of what they say: headers of different scans can be the same.
+
     Raises:
         ScanError: If they cannot be read.
     """
-    return DicomImage(path).content_hash() if is_series(path) else content_hash(path)
+    if is_series(path):
+        return DicomImage(path).content_hash()
+    if image_suffix(path.name) not in IN_TWO_FILES:
+        return content_hash(path)
+    image = open_image(path, is_label_map=True)
+    digest = hashlib.blake2b(repr((image.shape, image.dtype.name)).encode(), digest_size=16)
+    digest.update(image.affine().tobytes())
+    digest.update(np.ascontiguousarray(image.voxels()).tobytes())
+    return digest.hexdigest()

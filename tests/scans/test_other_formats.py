@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from medssl.errors import ScanError
 from medssl.scans.read import read_header, read_volume
+from medssl.scans.sources import source_hash, source_signature
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*\\.mgh:ResourceWarning",  # nibabel leaves closing it to the garbage collector
@@ -154,3 +155,20 @@ def test_a_header_that_promises_too_much_takes_no_memory(
         file.write(content)
     with pytest.raises(ScanError, match="too short"):
         read_header(path)
+
+
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr", ".img"])
+def test_scans_in_two_files_are_told_apart_by_both(
+    tmp_path: Path, smooth_volume: NDArray[np.float32], suffix: str
+) -> None:
+    write = write_nibabel if suffix == ".img" else write_itk
+    paths = [tmp_path / name / f"scan{suffix}" for name in ("a", "b", "c")]
+    for path, voxels in zip(paths, (smooth_volume, smooth_volume, smooth_volume[::-1]), strict=True):
+        path.parent.mkdir()
+        write(path, voxels)
+    first, same, other = map(source_hash, paths)
+    assert first == same != other
+    before = source_signature(paths[0])
+    write(paths[0], smooth_volume[::-1])
+    assert source_signature(paths[0]) != before
+    assert source_hash(paths[0]) == other
