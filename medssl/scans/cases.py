@@ -7,7 +7,7 @@ from pathlib import Path
 from medssl.config.schema import DataConfig
 from medssl.errors import ScanError
 from medssl.progress import Progress
-from medssl.scans.check import check_scans
+from medssl.scans.check_headers import check_scans
 from medssl.scans.geometry import refuse_other_grid
 from medssl.scans.labelled import LabelledCase
 from medssl.scans.once import Failed
@@ -103,7 +103,7 @@ def prepare_cases(
     """
     recipe = Recipe(store, spacing_mm, data)
     faults: dict[str, str] = {}
-    checked = _check_headers(cases, faults, max_scan_gb=data.max_scan_gb, progress=progress)
+    checked = _check_headers(cases, faults, data=data, progress=progress)
     channels = _prepare_channels(checked, faults, recipe=recipe, progress=progress, keep_copies=keep_copies)
     labels = _prepare_labels(cases, channels, faults, recipe=recipe, progress=progress)
     prepared = []
@@ -124,7 +124,7 @@ def prepare_cases(
 
 
 def _check_headers(
-    cases: Sequence[LabelledCase], faults: Faults, *, max_scan_gb: float, progress: Progress
+    cases: Sequence[LabelledCase], faults: Faults, *, data: DataConfig, progress: Progress
 ) -> dict[str, list[CheckedScan]]:
     """Return the channels of each case with sound headers and one grid; note the faults of the others."""
     records = tuple(
@@ -132,7 +132,8 @@ def _check_headers(
         for case in cases
         for image in case.images
     )
-    checked, skipped = check_scans(Found("", records, ()), progress=progress, max_scan_gb=max_scan_gb)
+    of_one_volume = data.model_copy(update={"time_points": "skip"})
+    checked, skipped = check_scans(Found("", records, ()), progress=progress, data=of_one_volume)
     headers = {(scan.record.scan_id, scan.record.path): scan for scan in checked}
     reasons = {scan.path: scan.reason for scan in skipped}
     sound: dict[str, list[CheckedScan]] = {}

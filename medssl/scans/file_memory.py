@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from medssl.scans.store import unwritable
 
@@ -34,11 +33,11 @@ class FileMemory:
         self._path = path
         self._known = _read(path) if path.exists() else {}
 
-    def look_up(self, path: Path, signature: Signature) -> Any | None:
+    def look_up(self, path: Path, signature: Signature) -> str | None:
         """Return what is known of a file that has this signature, or None."""
         return self._known.get((str(path.absolute()), *signature))
 
-    def remember(self, path: Path, signature: Signature, fact: Any) -> None:
+    def remember(self, path: Path, signature: Signature, fact: str) -> None:
         """Add what is known of a file with this signature, unless the list has it.
 
         Raises:
@@ -46,11 +45,11 @@ class FileMemory:
         """
         self.remember_all([(path, signature, fact)])
 
-    def remember_all(self, facts: Iterable[tuple[Path, Signature, Any]]) -> None:
+    def remember_all(self, facts: Iterable[tuple[Path, Signature, str]]) -> None:
         """Add what is known of many files, each with its signature, unless the list has it.
 
         Args:
-            facts: With values that JSON knows.
+            facts: As text, which takes little memory: there can be 100,000.
 
         Raises:
             MedsslError: If the list cannot be written.
@@ -71,7 +70,7 @@ class FileMemory:
             raise unwritable(self._path.parent, error) from error
 
 
-def _read(path: Path) -> dict[tuple[str, int, int], Any]:
+def _read(path: Path) -> dict[tuple[str, int, int], str]:
     known = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         try:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from medssl.config.schema import DataConfig
 from medssl.errors import ScanError
 from medssl.progress import Progress
-from medssl.scans.check import check_scans, check_voxels, random_voxels
+from medssl.scans.check_headers import check_scans
+from medssl.scans.check_voxels import check_voxels, random_voxels
 from medssl.scans.find import find_scans
 from medssl.scans.hashing import voxel_hash
 from medssl.scans.inspection import InspectedScan, Inspection, Intensities
@@ -34,7 +35,7 @@ def inspect_folder(source: Path, *, workers: int, progress: Progress) -> Inspect
         NoUsableScanError: If it holds no image file. Files that cannot be used end up in ``skipped``.
     """
     found = find_scans(source, progress=progress)
-    checked, skipped = check_scans(found, progress=progress, max_scan_gb=DataConfig().max_scan_gb)
+    checked, skipped = check_scans(found, progress=progress)
     scans = []
     with (
         progress.track("Reading scans", total=len(checked)) as advance,

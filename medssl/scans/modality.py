@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from medssl.config.schema import DataConfig
 from medssl.errors import ScanError
-from medssl.scans.check import random_voxels
+from medssl.scans.check_voxels import random_voxels
 from medssl.scans.record import IntensityRecipe
 
 _NAMES = {

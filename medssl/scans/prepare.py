@@ -123,7 +123,7 @@ def prepare_scans(
     same content, from which nothing can be learned. Both lists keep the order of ``scans``.
 
     Args:
-        scans: From `medssl.scans.check.check_scans`.
+        scans: From `medssl.scans.check_headers.check_scans`.
         store: Where prepared scans lie; other runs may use it at the same time.
         spacing_mm: The spacing to resample to, along R, A and S.
         data: Intensity settings, whether to crop, and how many processes to use.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medssl.config.schema import DataConfig
-from medssl.scans.check import check_voxels
+from medssl.scans.check_voxels import check_voxels
 from medssl.scans.foreground import foreground_box
 from medssl.scans.modality import guess_modality, normalise, plan_intensity
 from medssl.scans.record import Bounds, IntensityRecipe, ScanHeader

@@ -8,7 +8,7 @@ from pathlib import Path
 from medssl.config.schema import DataConfig
 from medssl.errors import NoUsableScanError
 from medssl.progress import Progress
-from medssl.scans.check import check_scans, header_memory
+from medssl.scans.check_headers import check_scans, header_memory
 from medssl.scans.find import find_scans
 from medssl.scans.manifest import read_manifest, read_skipped, write_manifest, write_skipped
 from medssl.scans.plan import plan_spacing
@@ -85,13 +85,8 @@ def find_candidates(
         progress.say(note)
     if not has_test_scans:
         found = _without_test_scans(found)
-    scans, skipped = check_scans(
-        found,
-        progress=progress,
-        time_points=data.time_points,
-        max_scan_gb=data.max_scan_gb,
-        memory=header_memory(store) if store else None,
-    )
+    memory = header_memory(store) if store else None
+    scans, skipped = check_scans(found, progress=progress, data=data, memory=memory)
     if not scans:
         raise NoUsableScanError(none_usable(source, skipped))
     spacing_mm = plan_spacing([scan.header for scan in scans], data)

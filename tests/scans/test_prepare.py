@@ -11,7 +11,7 @@ from medssl.config.schema import DataConfig
 from medssl.errors import MedsslError, ScanError
 from medssl.progress import SilentProgress
 from medssl.scans import once, prepare
-from medssl.scans.check import check_scans
+from medssl.scans.check_headers import check_scans
 from medssl.scans.find import find_scans
 from medssl.scans.prepare import prepare_scans
 from medssl.scans.processes import Died

@@ -7,7 +7,8 @@ import pytest
 
 from medssl.errors import UsageError
 from medssl.progress import SilentProgress
-from medssl.scans.check import check_scans, check_voxels
+from medssl.scans.check_headers import check_scans
+from medssl.scans.check_voxels import check_voxels
 from medssl.scans.find import find_scans
 from medssl.scans.read import read_volume
 from medssl.scans.simulate import ORIENTATIONS, simulate_cohort
