@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from medssl.scans.read import image_suffix, is_series, open_image
 IN_TWO_FILES = (".img", ".img.gz", ".mhd", ".nhdr", ".head")
 """Endings of scans whose header and voxels lie in files of their own."""
 
+_HEADER_BYTES = 1 << 20
+_LONGEST_NAME = 255
+
 
 def source_signature(path: Path) -> Signature:
     """Return two numbers that change when the files of a scan, or others beside a DICOM series, change.
@@ -27,8 +31,8 @@ def source_signature(path: Path) -> Signature:
         return folder_signature(series_folder(path))
     if image_suffix(path.name) not in IN_TWO_FILES:
         return file_signature(path)
-    beside = path.parent.glob(f"{glob.escape(path.name.partition('.')[0])}.*")
-    signatures = [file_signature(file) for file in (path, *sorted(beside))]
+    beside = {path, *path.parent.glob(f"{glob.escape(path.name.partition('.')[0])}.*"), *_named_in(path)}
+    signatures = [file_signature(file) for file in beside]
     return sum(size for size, _ in signatures), sum(time for _, time in signatures)
 
 
@@ -49,3 +53,13 @@ def source_hash(path: Path) -> str:
     digest.update(image.affine().tobytes())
     digest.update(np.ascontiguousarray(image.voxels()).tobytes())
     return digest.hexdigest()
+
+
+def _named_in(header: Path) -> list[Path]:
+    """Return the files that a header in text names for its voxels, such as ``ElementDataFile = scan.raw``."""
+    if header.suffix.lower() not in (".mhd", ".nhdr"):
+        return []
+    with header.open("rb") as file:
+        lines = file.read(_HEADER_BYTES).decode("utf-8", errors="replace").splitlines()
+    names = {re.split("[=:]", line)[-1].strip() for line in lines} - {"", "."}
+    return [file for name in names if len(name) < _LONGEST_NAME and (file := header.parent / name).is_file()]

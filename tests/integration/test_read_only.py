@@ -1,4 +1,4 @@
-"""Folders that cannot be written to, whoever asks: a file system mounted read-only in a namespace of its own."""
+"""Folders that cannot be written to, not even by root: a file system mounted read-only."""
 
 import subprocess
 import sys
