@@ -59,7 +59,8 @@ def _named_in(header: Path) -> list[Path]:
     """Return the files that a header in text names for its voxels, such as ``ElementDataFile = scan.raw``."""
     if header.suffix.lower() not in (".mhd", ".nhdr"):
         return []
-    with header.open("rb") as file:
-        lines = file.read(_HEADER_BYTES).decode("utf-8", errors="replace").splitlines()
+    with header.open("rb") as text:
+        lines = text.read(_HEADER_BYTES).decode("utf-8", errors="replace").splitlines()
     names = {re.split("[=:]", line)[-1].strip() for line in lines} - {"", "."}
-    return [file for name in names if len(name) < _LONGEST_NAME and (file := header.parent / name).is_file()]
+    files = [header.parent / name for name in names if len(name) <= _LONGEST_NAME]
+    return [file for file in files if file.is_file()]
