@@ -14,6 +14,7 @@ from medssl.cli.console import console, err_console, print_error
 from medssl.cli.demo import demo
 from medssl.cli.doctor import doctor
 from medssl.cli.embed import embed
+from medssl.cli.export import export
 from medssl.cli.finetune import finetune
 from medssl.cli.inspect import inspect
 from medssl.cli.predict import predict
@@ -39,6 +40,7 @@ app.command()(finetune)
 app.command()(predict)
 app.command()(embed)
 app.command()(study)
+app.command()(export)
 app.command()(demo)
 app.add_typer(config_app, name="config")
 app.command()(doctor)
