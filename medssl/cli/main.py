@@ -16,11 +16,13 @@ from medssl.cli.doctor import doctor
 from medssl.cli.embed import embed
 from medssl.cli.export import export
 from medssl.cli.finetune import finetune
+from medssl.cli.info import info
 from medssl.cli.inspect import inspect
 from medssl.cli.predict import predict
 from medssl.cli.prepare import prepare
 from medssl.cli.pretrain import pretrain
 from medssl.cli.study import study
+from medssl.cli.verify import verify
 from medssl.errors import MedsslError
 
 DEBUG_FLAG = "--debug"
@@ -41,6 +43,8 @@ app.command()(predict)
 app.command()(embed)
 app.command()(study)
 app.command()(export)
+app.command()(info)
+app.command()(verify)
 app.command()(demo)
 app.add_typer(config_app, name="config")
 app.command()(doctor)

@@ -1,7 +1,7 @@
 """What a weights file says about itself, read without torch."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,15 @@ def read_provenance(path: Path) -> dict[str, Any]:
             "take the encoder.safetensors of a run folder."
         ) from error
     return provenance
+
+
+def flat_rows(provenance: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each value of nested dictionaries as text, named by its way down such as ``data.modality``."""
+    for name, value in provenance.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat_rows(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", str(value)
 
 
 @contextmanager
