@@ -17,6 +17,7 @@ from medssl.errors import SkippedScansError, UsageError
 DEFAULT_PRESET = "laptop"
 FLAG_FIELDS = {
     "encoder": "encoder.name",
+    "init_from": "init_from",
     "epochs": "training.epochs",
     "seed": "training.seed",
     "device": "speed.device",
@@ -36,6 +37,10 @@ def pretrain(
         str | None, typer.Option(help="Pretext tasks, such as rotation,inpainting,position.")
     ] = None,
     encoder: Annotated[str | None, typer.Option(help="Network, such as residual_unet or swin_unetr.")] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(help="Weights to begin with, of medssl or another tool.", metavar="WEIGHTS"),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs in all; may be raised on resume.")] = None,
     spacing: Annotated[
         str | None, typer.Option(help="Voxel spacing in mm, such as 1,1,1; or auto.", metavar="X,Y,Z")
@@ -57,7 +62,14 @@ def pretrain(
     if resume is not None:
         _refuse_with_resume(source, out=out, config=config, store=store, dry_run=dry_run or None)
     origin = _find_config(config, resume)
-    flags = _flags_as_overrides(encoder=encoder, epochs=epochs, spacing=spacing, seed=seed, device=device)
+    flags = _flags_as_overrides(
+        encoder=encoder,
+        init_from=str(init_from.absolute()) if init_from else None,
+        epochs=epochs,
+        spacing=spacing,
+        seed=seed,
+        device=device,
+    )
     resolved = load_config(origin, [*_select_tasks(origin, tasks), *flags, *(settings or [])])
     if resume is not None:
         _train(None, config=resolved, run=resume, store=None, is_resumed=True, strict=strict)

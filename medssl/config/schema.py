@@ -185,6 +185,12 @@ class PretrainConfig(RunConfig):
     """
 
     tasks: dict[str, dict[str, Any]] = {"rotation": {}, "inpainting": {}, "position": {}}
+    init_from: str | None = Field(
+        None, description="Weights to begin with: of medssl, nnssl, nnU-Net, MONAI or MedicalNet."
+    )
+    allow_partial: bool = Field(
+        False, description="Begin with them even when less than 90 % of the encoder's parameters fit."
+    )
     training: PretrainTrainingConfig = PretrainTrainingConfig()
 
     @field_validator("tasks", mode="before")

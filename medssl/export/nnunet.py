@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from medssl.errors import UsageError
 from medssl.networks.encoder import Encoder
+from medssl.networks.foreign import turn_kernel
 from medssl.networks.residual_unet import LEAK, ConvNorm, ResidualUNetEncoder
 
 NETWORK = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
@@ -96,8 +97,8 @@ def nnunet_weights(encoder: ResidualUNetEncoder) -> dict[str, Tensor]:
     All but the segmentation layers, which depend on the classes: the encoder's, and a decoder as nnU-Net
     starts it, from random weights.
     """
-    own = {name: turn_kernel(tensor) for name, tensor in encoder.state_dict().items()}
-    decoder = {name: turn_kernel(tensor) for name, tensor in _Decoder(encoder).state_dict().items()}
+    own = {name: _turned_tensor(tensor) for name, tensor in encoder.state_dict().items()}
+    decoder = {name: _turned_tensor(tensor) for name, tensor in _Decoder(encoder).state_dict().items()}
     return {
         **{f"encoder.{name}": tensor for name, tensor in own.items()},
         **{f"decoder.encoder.{name}": tensor for name, tensor in own.items()},  # nnU-Net names them twice
@@ -131,12 +132,6 @@ def nnunet_architecture(encoder: ResidualUNetEncoder) -> dict[str, Any]:
     }
 
 
-def turn_kernel(tensor: Tensor) -> Tensor:
-    """Return a kernel with its axes X, Y, Z turned to Z, Y, X, or any other tensor as it is."""
-    turned = tensor.permute(0, 1, 4, 3, 2) if tensor.ndim == 5 else tensor
-    return turned.detach().cpu().clone(memory_format=torch.contiguous_format)
-
-
 class _Decoder(nn.Module):
     """The tensors of nnU-Net's ``UNetDecoder`` with one convolution a stage, in the order coarse to fine."""
 
@@ -161,6 +156,10 @@ class _Decoder(nn.Module):
 def _stage(in_channels: int, out_channels: int, *, kernel_size: Sequence[int]) -> nn.Sequential:
     block = ConvNorm(in_channels, out_channels, kernel_size=kernel_size)
     return nn.Sequential(OrderedDict(convs=nn.Sequential(block)))
+
+
+def _turned_tensor(tensor: Tensor) -> Tensor:
+    return turn_kernel(tensor.detach().cpu()).clone(memory_format=torch.contiguous_format)
 
 
 def _turned(along_axes: Sequence[Any]) -> list[Any]:

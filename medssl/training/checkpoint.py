@@ -1,6 +1,5 @@
 """Checkpoints: written whole or not at all, read without running code, refused when they do not fit."""
 
-import pickle
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from medssl.atomic import atomic_path
 from medssl.config.schema import RunConfig
 from medssl.errors import CheckpointError, ConfigError
+from medssl.networks.foreign import UNREADABLE
 from medssl.networks.model import Model
 from medssl.training.state import TrainingState
 
@@ -26,9 +26,6 @@ WATCHING_FIELDS = (
 
 FREE_FIELDS = (*WATCHING_FIELDS, "training.epochs", "training.early_stop_epochs")
 """Config fields that may change when a run is resumed: those, and how long it is."""
-
-UNREADABLE = (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, TypeError)
-"""What loading raises for files that are truncated, hold something else, or would run code."""
 
 
 def save_checkpoint(

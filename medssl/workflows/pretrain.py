@@ -12,6 +12,7 @@ from medssl.atomic import write_text
 from medssl.config.load import dump_yaml, load_config
 from medssl.config.schema import PretrainConfig
 from medssl.evaluate.health import embedding_health
+from medssl.networks.foreign import load_foreign
 from medssl.pretext.task import CueReport, Sample
 from medssl.progress import Progress, SilentProgress
 from medssl.scans.record import PreparedScan
@@ -92,6 +93,11 @@ def pretrain(
             shapes=[scan.shape for scan in cohort.scans],
             spacing_mm=cohort.scans[0].spacing_mm,
         )
+        if config.init_from and not run.last_checkpoint.exists():
+            report = load_foreign(
+                network.model.encoder, Path(config.init_from), allow_partial=config.allow_partial
+            )
+            told.say(f"Beginning with {config.init_from}: {report.summary()}")
         if is_first():
             write_text(run.config, dump_yaml(network.config))
         stream = open_stream(cohort.train, network=network, progress=told)
