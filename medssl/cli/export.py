@@ -7,7 +7,7 @@ import typer
 
 from medssl.cli.console import print_line
 
-Format = Literal["nnunet", "monai", "safetensors"]
+Format = Literal["nnunet", "monai", "safetensors", "torch", "onnx"]
 
 
 def export(
@@ -22,7 +22,7 @@ def export(
         typer.Option(help="For nnunet: its plans of the data set to fine-tune on.", metavar="JSON"),
     ] = None,
 ) -> None:
-    """Write an encoder for nnU-Net or MONAI, and print how to load it there."""
+    """Write weights for nnU-Net, MONAI, ONNX or torch alone, and print how to load them there."""
     from medssl.workflows.export import export as write  # torch and monai take seconds
 
     exported = write(run, to=to, out=out, plans=plans)

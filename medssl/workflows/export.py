@@ -1,23 +1,27 @@
 """From our weights to files for the tools of others, and how to load them there."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from medssl.atomic import write_text
 from medssl.errors import UsageError
+from medssl.export.graph import FIXED_SIZE, ImageModel, build_program, save_onnx, save_program
 from medssl.export.monai import build_stock, monai_state
 from medssl.export.nnunet import CONFIGURATION, adapt_plans, nnunet_checkpoint
 from medssl.export.weights_file import save_torch
+from medssl.finetune.classification import Classification
 from medssl.finetune.transfer import WEIGHTS
 from medssl.finetune.weights import find_models, load_model
 from medssl.networks.encoder import Encoder
 from medssl.networks.provenance import read_provenance
 from medssl.networks.weights import load_encoder, load_weights, read_weights, save_weights
 
-SUFFIXES = {"nnunet": ".pth", "monai": ".pt", "safetensors": ".safetensors"}
+SUFFIXES = {"nnunet": ".pth", "monai": ".pt", "safetensors": ".safetensors", "torch": ".pt2", "onnx": ".onnx"}
 """What to export to, and how the file's name must end."""
 
 
@@ -62,7 +66,9 @@ def export(source: Path, *, to: str, out: Path, plans: Path | None = None) -> Ex
         return _to_nnunet(*read_encoder(weights), out=out, plans=plans)
     if to == "monai":
         return _to_monai(*read_encoder(weights), out=out)
-    return _to_safetensors(weights, out)
+    if to == "safetensors":
+        return _to_safetensors(weights, out)
+    return _to_graph(weights, out, is_onnx=to == "onnx")
 
 
 def find_weights(source: Path) -> Path:
@@ -140,6 +146,57 @@ def _to_monai(encoder: Encoder, provenance: Mapping[str, Any], *, out: Path) -> 
         f'state = torch.load("{out.absolute()}", weights_only=True)["state_dict"]\n'
         "copy_model_state(network, state)",
     )
+
+
+def _to_graph(weights: Path, out: Path, *, is_onnx: bool) -> Exported:
+    provenance = read_provenance(weights)
+    x, y, z = provenance["crop_size"]
+    if "goal" in provenance:
+        finetuned = load_model(weights)
+        encoder = finetuned.model.encoder
+        covariates = len(finetuned.goal.covariates) if isinstance(finetuned.goal, Classification) else 0
+        network: nn.Module = ImageModel(finetuned.model, covariates=covariates)
+        result = "logits"
+    else:
+        network = encoder = load_encoder(weights)[0]
+        covariates, result = 0, "feature maps, fine to coarse"
+    program = build_program(network, encoder, crop_size=(x, y, z))
+    if is_onnx:
+        save_onnx(out, program)
+    else:
+        save_program(out, program)
+    image, *_ = (tuple(tensor.shape[1:]) for tensor in program.example_inputs[0])
+    stride = " x ".join(map(str, encoder.strides[-1]))
+    is_fixed = encoder.architecture["name"] in FIXED_SIZE
+    told = (
+        f"It takes images of {encoder.in_channels} channels along R, A and S with {_by(provenance['spacing_mm'])} "
+        f"mm voxels and intensities in [0, 1], and returns {result}.",
+        f"Sizes are fixed at {_by(image[1:])}." if is_fixed else f"Sizes must be multiples of {stride}.",
+    )
+    return Exported(told, _graph_snippet(out, (1, *image), covariates, is_onnx=is_onnx))
+
+
+def _graph_snippet(out: Path, image: tuple[int, ...], covariates: int, *, is_onnx: bool) -> str:
+    shapes = [image, (1, covariates)] if covariates else [image]
+    if is_onnx:
+        inputs = ", ".join(f"np.zeros({shape}, np.float32)" for shape in shapes)
+        return (
+            "import numpy as np\nimport onnxruntime\n\n"
+            f'session = onnxruntime.InferenceSession("{out.absolute()}")\n'
+            f"inputs = [{inputs}]\n"
+            "names = [each.name for each in session.get_inputs()]\n"
+            "outputs = session.run(None, dict(zip(names, inputs)))"
+        )
+    inputs = ", ".join(f"torch.zeros{shape}" for shape in shapes)
+    return (
+        "import torch\n\n"
+        f'network = torch.export.load("{out.absolute()}").module()\n'
+        f"outputs = network({inputs})"
+    )
+
+
+def _by(numbers: Sequence[float]) -> str:
+    return " x ".join(f"{number:g}" for number in numbers)
 
 
 def _to_safetensors(weights: Path, out: Path) -> Exported:

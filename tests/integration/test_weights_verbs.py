@@ -45,3 +45,20 @@ def test_export_for_nnunet_with_plans(finished_run: Path, medssl, tmp_path: Path
     again = medssl("export", finished_run, "--to", "nnunet", "--out", out)
     assert again.returncode == 2
     assert "exists already" in again.stderr
+
+
+def test_a_run_begins_with_given_weights(
+    finished_run: Path, heads: Path, store: Path, medssl, tmp_path: Path
+) -> None:
+    weights, run = finished_run / "encoder.safetensors", tmp_path / "run"
+    words = ["pretrain", heads, "--out", run, "--store", store, "--config", "test", "--tasks", "rotation"]
+    done = medssl(*words, "--init-from", weights, "--epochs", "1")
+    assert done.returncode == 0, done.stderr
+    assert f"Beginning with {weights}: 100 % of the parameters" in " ".join(done.stderr.split())
+    told = medssl("info", run / "encoder.safetensors").stdout
+    assert "encoder.safetensors" in next(line for line in told.splitlines() if line.startswith("init_from"))
+    other = medssl(
+        *words[:3], tmp_path / "other", *words[4:], "--encoder", "segresnet", "--init-from", weights
+    )
+    assert other.returncode == 1
+    assert "do not fit the network" in other.stderr
