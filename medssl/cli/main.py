@@ -18,6 +18,7 @@ from medssl.cli.export import export
 from medssl.cli.finetune import finetune
 from medssl.cli.info import info
 from medssl.cli.inspect import inspect
+from medssl.cli.map import map_embeddings
 from medssl.cli.predict import predict
 from medssl.cli.prepare import prepare
 from medssl.cli.pretrain import pretrain
@@ -41,6 +42,7 @@ app.command()(pretrain)
 app.command()(finetune)
 app.command()(predict)
 app.command()(embed)
+app.command("map")(map_embeddings)
 app.command()(study)
 app.command()(export)
 app.command()(info)

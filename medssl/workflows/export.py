@@ -169,8 +169,8 @@ def _to_graph(weights: Path, out: Path, *, is_onnx: bool) -> Exported:
     stride = " x ".join(map(str, encoder.strides[-1]))
     is_fixed = encoder.architecture["name"] in FIXED_SIZE
     told = (
-        f"It takes images of {encoder.in_channels} channels along R, A and S with {_by(provenance['spacing_mm'])} "
-        f"mm voxels and intensities in [0, 1], and returns {result}.",
+        f"It takes images of {encoder.in_channels} channels along R, A and S, intensities in [0, 1], "
+        f"voxels of {_by(provenance['spacing_mm'])} mm, and returns {result}.",
         f"Sizes are fixed at {_by(image[1:])}." if is_fixed else f"Sizes must be multiples of {stride}.",
     )
     return Exported(told, _graph_snippet(out, (1, *image), covariates, is_onnx=is_onnx))
