@@ -1,7 +1,9 @@
 """Networks as graphs that run without medssl and MONAI: programs of torch.export, and ONNX."""
 
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from torch.export import Dim, ExportedProgram
 
 from medssl.atomic import atomic_path
 from medssl.errors import UsageError
+from medssl.export.exported import Exported, quoted
 from medssl.networks.encoder import Encoder
 from medssl.networks.model import Model
 
@@ -38,6 +41,40 @@ class ImageModel(nn.Module):
         (logits,) = self.model({"image": image, "covariates": numbers}).values()
         result: Tensor = logits
         return result
+
+
+def export_graph(
+    network: nn.Module, encoder: Encoder, provenance: Mapping[str, Any], *, out: Path
+) -> Exported:
+    """Write a network as a graph.
+
+    Args:
+        network: The encoder itself, or an `ImageModel` around it.
+        encoder: Whose strides count.
+        provenance: What its file says of itself.
+        out: The file to write: ``.onnx`` for ONNX, anything else for ``torch.export.load``.
+
+    Raises:
+        UsageError: If the packages for ONNX are not installed.
+    """
+    x, y, z = provenance["crop_size"]
+    program = build_program(network, encoder, crop_size=(x, y, z))
+    is_onnx = out.suffix == ".onnx"
+    if is_onnx:
+        save_onnx(out, program)
+    else:
+        save_program(out, program)
+    shapes = [(1, *tensor.shape[1:]) for tensor in program.example_inputs[0]]
+    result = "logits" if isinstance(network, ImageModel) else "feature maps, fine to coarse"
+    is_fixed = encoder.architecture["name"] in FIXED_SIZE
+    told = (
+        f"It takes images of {encoder.in_channels} channels along R, A and S, intensities in [0, 1], "
+        f"voxels of {_by(provenance['spacing_mm'])} mm, and returns {result}.",
+        f"Sizes are fixed at {_by(shapes[0][2:])}."
+        if is_fixed
+        else f"Sizes must be multiples of {_by(encoder.strides[-1])}.",
+    )
+    return Exported(told, _onnx_lines(out, shapes) if is_onnx else _torch_lines(out, shapes))
 
 
 def build_program(
@@ -95,3 +132,23 @@ def save_onnx(path: Path, program: ExportedProgram) -> None:
         exported = torch.onnx.export(program, dynamo=True, verbose=False)
         assert exported is not None
         exported.save(temporary)
+
+
+def _onnx_lines(out: Path, shapes: Sequence[tuple[int, ...]]) -> str:
+    inputs = ", ".join(f"np.zeros({shape}, np.float32)" for shape in shapes)
+    return (
+        "import numpy as np\nimport onnxruntime\n\n"
+        f"session = onnxruntime.InferenceSession({quoted(out)})\n"
+        f"inputs = [{inputs}]\n"
+        "names = [each.name for each in session.get_inputs()]\n"
+        "outputs = session.run(None, dict(zip(names, inputs)))"
+    )
+
+
+def _torch_lines(out: Path, shapes: Sequence[tuple[int, ...]]) -> str:
+    inputs = ", ".join(f"torch.zeros{shape}" for shape in shapes)
+    return f"import torch\n\nnetwork = torch.export.load({quoted(out)}).module()\noutputs = network({inputs})"
+
+
+def _by(numbers: Sequence[float]) -> str:
+    return " x ".join(f"{number:g}" for number in numbers)

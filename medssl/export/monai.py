@@ -1,6 +1,8 @@
 """Weights for the networks of MONAI that hold our encoders."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,7 +10,9 @@ from monai.networks.nets import SegResNet, SwinUNETR, resnet18, resnet50
 from torch import Tensor, nn
 
 from medssl.errors import UsageError
+from medssl.export.exported import Exported, quoted, save_torch
 from medssl.networks.encoder import Encoder
+from medssl.networks.weights import load_weights
 
 OUT_CHANNELS = 2
 
@@ -24,6 +28,32 @@ class Stock:
 
     call: str
     network: nn.Module
+
+
+def export_monai(encoder: Encoder, provenance: Mapping[str, Any], *, out: Path) -> Exported:
+    """Write a state dict for MONAI's network.
+
+    Args:
+        encoder: Of a kind that MONAI has.
+        provenance: What its file says of itself.
+        out: The file to write: ``state_dict``, and the provenance under ``medssl``.
+
+    Raises:
+        UsageError: If MONAI has no such network.
+    """
+    stock, state = build_stock(encoder), monai_state(encoder)
+    save_torch(out, {"state_dict": state, "medssl": dict(provenance)})
+    report = load_weights(stock.network, state, allow_partial=True)
+    class_name = stock.call.partition("(")[0]
+    return Exported(
+        (f"In {stock.call}: {report.summary()}", "What is missing there is its decoder or classifier."),
+        "import torch\n"
+        f"from monai.networks.nets import {class_name}\n"
+        "from monai.networks.utils import copy_model_state\n\n"
+        f"network = {stock.call}\n"
+        f'state = torch.load({quoted(out)}, weights_only=True)["state_dict"]\n'
+        "copy_model_state(network, state)",
+    )
 
 
 def build_stock(encoder: Encoder) -> Stock:

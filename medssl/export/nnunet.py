@@ -4,21 +4,71 @@ nnU-Net reads arrays with the axes Z, Y, X, and medssl X, Y, Z. So kernels, stri
 turned round, and the encoder sees anatomy in nnU-Net as it saw it in pretraining.
 """
 
+import json
+import shlex
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from medssl.atomic import write_text
 from medssl.errors import UsageError
+from medssl.export.exported import Exported, save_torch
 from medssl.networks.encoder import Encoder
 from medssl.networks.foreign import turn_kernel
 from medssl.networks.residual_unet import LEAK, ConvNorm, ResidualUNetEncoder
 
 NETWORK = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
 CONFIGURATION = "3d_fullres"
+PLANS = "nnUNetPlans_medssl"
 STEM_KEYS = ("encoder.stem.convs.0.conv", "encoder.stem.convs.0.all_modules.0")
+
+
+def export_nnunet(
+    encoder: Encoder, provenance: Mapping[str, Any], *, out: Path, plans: Path | None
+) -> Exported:
+    """Write a checkpoint for nnU-Net, and plans that fit it.
+
+    Args:
+        encoder: A residual U-Net.
+        provenance: What its file says of itself.
+        out: The checkpoint to write.
+        plans: nnU-Net's plans of the data set to fine-tune on, beside which those that fit are written; None
+            for an nnU-Net that adapts its plans itself.
+
+    Raises:
+        UsageError: If the encoder is none that nnU-Net has, or ``plans`` are none of its plans.
+    """
+    checkpoint = nnunet_checkpoint(encoder, provenance)
+    adapted = adapt_plans(_read_plans(plans), checkpoint, name=PLANS) if plans else None
+    save_torch(out, {**checkpoint, "medssl": dict(provenance)})
+    file = shlex.quote(str(out.absolute()))
+    count = sum(not name.startswith("decoder.") for name in checkpoint["network_weights"])
+    told = (
+        f"nnU-Net's ResidualEncoderUNet takes all {count} tensors of the encoder; its decoder begins with "
+        "random weights.",
+        "Kernels are turned to nnU-Net's axes Z, Y, X.",
+    )
+    if plans and adapted:
+        written = plans.with_name(f"{PLANS}.json")
+        write_text(written, json.dumps(adapted, indent=2))
+        return Exported(
+            (*told, f"Plans for it are in {written}."),
+            f"nnUNetv2_preprocess -d DATASET -plans_name {PLANS} -c {CONFIGURATION}\n"
+            f"nnUNetv2_train DATASET {CONFIGURATION} 0 -p {PLANS} -pretrained_weights {file}",
+        )
+    advice = (
+        "Without these commands, as in nnU-Net 2.8.1 of PyPI, it needs plans that fit: export once more with "
+        "--plans, naming the nnUNetPlans.json of the data set."
+    )
+    return Exported(
+        (*told, advice),
+        f"nnUNetv2_preprocess_like_nnssl -d DATASET -n medssl -pc {file} -am like_pretrained\n"
+        f"nnUNetv2_train_pretrained DATASET {CONFIGURATION} 0 -p ptPlans__medssl... -tr PretrainedTrainer",
+    )
 
 
 def nnunet_checkpoint(encoder: Encoder, provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,6 +180,16 @@ def nnunet_architecture(encoder: ResidualUNetEncoder) -> dict[str, Any]:
         },
         "arch_kwargs_requiring_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }
+
+
+def _read_plans(path: Path) -> dict[str, Any]:
+    try:
+        plans = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as plans of nnU-Net ({error}).") from error
+    if not isinstance(plans, dict):
+        raise UsageError(f"{path} holds no plans of nnU-Net.")
+    return plans
 
 
 class _Decoder(nn.Module):

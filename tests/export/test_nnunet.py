@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from medssl.errors import UsageError
+from medssl.export.exported import save_torch
 from medssl.export.nnunet import adapt_plans, nnunet_checkpoint
-from medssl.export.weights_file import save_torch
 from medssl.networks.build import build_encoder
 from medssl.networks.residual_unet import ResidualUNetEncoder
 
