@@ -77,7 +77,7 @@ def ball_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "data": data.model_dump(mode="json"),
         "spacing_mm": spacing_mm,
         "crop_size": crop_size,
-        "data_fingerprint": {"modalities": ["mr"], "scans": 8},
+        "data_fingerprint": {"modalities": {"mr": 8}, "scans": 8},
         **{"tasks": {"location": {}}, "seed": 0, "steps": 1, "medssl_version": "0"},
     }
     save_encoder(run / "encoder.safetensors", encoder, provenance=about)

@@ -7,7 +7,7 @@ import typer
 
 from medssl.cli.console import print_line
 
-Format = Literal["nnunet", "monai", "safetensors", "torch", "onnx"]
+Format = Literal["nnunet", "monai", "bundle", "safetensors", "torch", "onnx"]
 
 
 def export(
@@ -16,7 +16,7 @@ def export(
         typer.Argument(metavar="RUN|WEIGHTS", help="Run of pretrain or finetune, or a weights file."),
     ],
     to: Annotated[Format, typer.Option(help="Whose format.")],
-    out: Annotated[Path, typer.Option(help="File to write.", metavar="FILE")],
+    out: Annotated[Path, typer.Option(help="File or, for a bundle, folder to write.", metavar="FILE")],
     plans: Annotated[
         Path | None,
         typer.Option(help="For nnunet: its plans of the data set to fine-tune on.", metavar="JSON"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from typing import Any, Generic
 
@@ -146,7 +147,7 @@ class CropStream(Generic[ScanT]):
     def _requests(self, step: int) -> list[CropRequest]:
         positions = range(step * self.batch_size, (step + 1) * self.batch_size)
         rounds = {position // len(self.scans) for position in positions}
-        orders = {number: self._permutation(number) for number in rounds}
+        orders = {number: _permutation(self._seed, number, len(self.scans)) for number in rounds}
         return [
             CropRequest(
                 order=orders[position // len(self.scans)],
@@ -155,10 +156,6 @@ class CropStream(Generic[ScanT]):
             )
             for position in positions
         ]
-
-    def _permutation(self, number: int) -> list[int]:
-        order = np.random.default_rng(derive_seed("order", self._seed, number)).permutation(len(self.scans))
-        return list(order.tolist())
 
     def _fixed_seed(self, scan: ScanT, crop: int) -> int:
         return derive_seed("fixed crop", self._seed, scan.record.scan_id, crop)
@@ -171,3 +168,10 @@ class CropStream(Generic[ScanT]):
             return self._sampler.sample_first_readable(candidates, request.seed)
 
         return batches_in_order(requests, make=make, collate=self.collate, threads=self._threads)
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, number: int, count: int) -> tuple[int, ...]:
+    """Return one order of the scans; remembered, because every step of a round through them asks for it."""
+    order = np.random.default_rng(derive_seed("order", seed, number)).permutation(count)
+    return tuple(order.tolist())

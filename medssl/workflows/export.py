@@ -7,19 +7,28 @@ from typing import Any
 from torch import nn
 
 from medssl.errors import UsageError
+from medssl.export.bundle import BundleModel, Embedder, export_bundle
 from medssl.export.exported import Exported, quoted
 from medssl.export.graph import ImageModel, export_graph
 from medssl.export.monai import export_monai
 from medssl.export.nnunet import export_nnunet
 from medssl.finetune.classification import Classification
+from medssl.finetune.segmentation import Segmentation
 from medssl.finetune.transfer import WEIGHTS
 from medssl.finetune.weights import find_models, load_model
 from medssl.networks.encoder import Encoder
 from medssl.networks.provenance import read_provenance
 from medssl.networks.weights import load_encoder, read_weights, save_weights
 
-SUFFIXES = {"nnunet": ".pth", "monai": ".pt", "safetensors": ".safetensors", "torch": ".pt2", "onnx": ".onnx"}
-"""What to export to, and how the file's name must end."""
+SUFFIXES = {
+    "nnunet": ".pth",
+    "monai": ".pt",
+    "bundle": "",
+    "safetensors": ".safetensors",
+    "torch": ".pt2",
+    "onnx": ".onnx",
+}
+"""What to export to, and how the file's name must end; a bundle is a folder."""
 
 
 def export(source: Path, *, to: str, out: Path, plans: Path | None = None) -> Exported:
@@ -48,6 +57,8 @@ def export(source: Path, *, to: str, out: Path, plans: Path | None = None) -> Ex
             return export_nnunet(*read_encoder(weights), out=out, plans=plans)
         case "monai":
             return export_monai(*read_encoder(weights), out=out)
+        case "bundle":
+            return export_bundle(_read_bundle_model(weights), out=out)
         case "safetensors":
             return _export_safetensors(weights, out=out)
     return export_graph(*_read_network(weights), read_provenance(weights), out=out)
@@ -84,6 +95,23 @@ def _read_network(weights: Path) -> tuple[nn.Module, Encoder]:
     goal = finetuned.goal
     covariates = len(goal.covariates) if isinstance(goal, Classification) else 0
     return ImageModel(finetuned.model, covariates=covariates), finetuned.model.encoder
+
+
+def _read_bundle_model(weights: Path) -> BundleModel:
+    provenance = read_provenance(weights)
+    modalities = provenance["data_fingerprint"]["modalities"]
+    modality = max(modalities, key=modalities.__getitem__)
+    if "goal" not in provenance:
+        encoder, _ = load_encoder(weights)
+        return BundleModel(Embedder(encoder), encoder.in_channels, None, ("image",), provenance, modality)
+    finetuned = load_model(weights)
+    goal = finetuned.goal
+    if not isinstance(goal, Segmentation):
+        raise UsageError("A bundle holds an encoder or a segmentation; export a classifier with --to onnx.")
+    class_names = {value: goal.class_names[value] for value in goal.classes}
+    channel_names = provenance["channel_names"]
+    network = ImageModel(finetuned.model)
+    return BundleModel(network, len(channel_names), class_names, channel_names, provenance, modality)
 
 
 def _export_safetensors(weights: Path, *, out: Path) -> Exported:
