@@ -8,8 +8,7 @@ import typer
 from medssl.cli.console import command_progress, print_line
 from medssl.cli.options import Store
 from medssl.errors import UsageError
-
-TABLE_SUFFIXES = (".csv", ".npz")
+from medssl.evaluate.embedding_table import refuse_unwritable
 
 
 def embed(
@@ -19,13 +18,12 @@ def embed(
     scans: Annotated[
         Path, typer.Argument(metavar="SCANS", help="Scans: a folder of any depth, a file or a CSV.")
     ],
-    out: Annotated[Path, typer.Option(help="Table to write, .csv or .npz.", metavar="TABLE")],
+    out: Annotated[Path, typer.Option(help="Table to write: .csv, .npz or .parquet.", metavar="TABLE")],
     store: Store = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Turn each scan into one vector, with a pretrained encoder."""
-    if out.suffix not in TABLE_SUFFIXES:
-        raise UsageError(f"{out}: the table's name must end in {' or '.join(TABLE_SUFFIXES)}.")
+    refuse_unwritable(out)
     if out.exists():
         raise UsageError(f"{out} exists already; choose another name or remove it first.")
     from medssl.workflows.embed import embed as embed_scans  # torch and monai take seconds

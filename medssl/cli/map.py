@@ -11,7 +11,7 @@ from medssl.errors import UsageError
 
 def map_embeddings(
     embeddings: Annotated[
-        Path, typer.Argument(metavar="EMBEDDINGS", help="A table that medssl embed wrote, .csv or .npz.")
+        Path, typer.Argument(metavar="EMBEDDINGS", help="A table that medssl embed wrote.")
     ],
     out: Annotated[Path, typer.Option(help="Page to write, .html.", metavar="FILE")],
     labels: Annotated[

@@ -27,7 +27,7 @@ FAR_OUT = 3.0
 
 LARGEST_PERPLEXITY = 30.0
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -133,4 +133,4 @@ def _to_unit(points: NDArray[np.floating]) -> Array:
     lowest, highest = points.min(axis=0), points.max(axis=0)
     spread = np.where(highest > lowest, highest - lowest, 1)
     unit: Array = (points - lowest) / spread
-    return unit.astype(np.float64)
+    return unit

@@ -1,22 +1,25 @@
 """One vector a scan, from a pretrained encoder."""
 
-import csv
 import itertools
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from medssl.atomic import atomic_path
 from medssl.config.schema import DataConfig
 from medssl.errors import UsageError
+from medssl.evaluate.embedding_table import Embeddings, write_embeddings
 from medssl.networks.encoder import Encoder
 from medssl.networks.weights import load_encoder
 from medssl.progress import Progress
 from medssl.scans.covering import covering_crops
 from medssl.scans.crop import Size
+from medssl.scans.file_memory import FileMemory, file_signature
+from medssl.scans.hashing import content_hash
 from medssl.scans.manifest import write_skipped
 from medssl.scans.prepare import prepare_scans
 from medssl.scans.record import PreparedScan, SkippedScan
@@ -52,13 +55,13 @@ def embed(
 ) -> EmbedOutcome:
     """Write one embedding a scan: the mean over crops that cover the scan.
 
-    Scans are prepared as they were for pretraining; the weights file says how.
+    Scans are prepared as they were for pretraining; the weights file says how. Embeddings are kept beside
+    ``out`` until all are there, so that a run which was stopped goes on when it is started again.
 
     Args:
         weights: A run folder or an ``encoder.safetensors``.
         source: A folder, file or CSV of scans.
-        out: Table to write. ``.csv``: columns ``scan_id``, ``subject_id``, ``path``, ``e0``, ``e1``, ...;
-            ``.npz``: arrays of the first three names and ``embeddings`` ``(N, D)`` float32.
+        out: Table to write, see `medssl.evaluate.embedding_table.write_embeddings`.
         store: Where prepared scans lie, by default ``medssl-store`` beside ``out``.
         device: "auto", "cpu", "cuda" or "cuda:N".
         progress: Who is told.
@@ -66,8 +69,10 @@ def embed(
     Raises:
         CheckpointError: If the weights cannot be read.
         NoUsableScanError: If no scan can be used.
+        UsageError: If there is no writer for ``out``.
     """
-    encoder, provenance = load_encoder(_weights_file(weights))
+    weights = _weights_file(weights)
+    encoder, provenance = load_encoder(weights)
     place = choose_device(device)
     encoder.to(place).eval()
     data = DataConfig(**provenance["data"])
@@ -80,13 +85,21 @@ def embed(
         progress=progress,
     )
     x, y, z = provenance["crop_size"]
-    rows = []
-    with progress.track("Embedding", total=len(scans)) as advance:
-        for scan in scans:
-            rows.append(embed_scan(encoder, scan, crop_size=(x, y, z), device=place))
-            advance(detail=scan.record.scan_id)
+    begun = out.with_name(f".{out.stem}-{content_hash(weights)[:8]}.jsonl")
+    vectors = _embed_all(
+        encoder, scans, crop_size=(x, y, z), device=place, memory=FileMemory(begun), progress=progress
+    )
     skipped = [*candidates.skipped, *unreadable]
-    _write_table(out, scans, np.stack(rows))
+    write_embeddings(
+        out,
+        Embeddings(
+            scan_ids=tuple(scan.record.scan_id for scan in scans),
+            subject_ids=tuple(scan.record.subject_id for scan in scans),
+            paths=tuple(str(scan.record.path) for scan in scans),
+            vectors=vectors,
+        ),
+    )
+    begun.unlink(missing_ok=True)
     if skipped:
         reasons = out.with_name(f"{out.stem}_skipped.csv")
         write_skipped(reasons, skipped)
@@ -94,17 +107,55 @@ def embed(
     return EmbedOutcome(scans=len(scans), skipped=skipped)
 
 
-def embed_scan(encoder: Encoder, scan: PreparedScan, *, crop_size: Size, device: torch.device) -> np.ndarray:
-    """Return the mean embedding ``(D,)`` over crops that cover a scan; memory does not grow with the scan."""
-    total = torch.zeros(encoder.channels[-1], device=device)
-    count = 0
-    waiting = covering_crops([scan], crop_size, fill="mean")
-    while crops := list(itertools.islice(waiting, CROPS_AT_ONCE)):
-        volumes = torch.from_numpy(np.stack([crop.voxels for crop in crops])).to(device)
+def embed_scans(
+    encoder: Encoder, scans: Sequence[PreparedScan], *, crop_size: Size, device: torch.device
+) -> Iterator[np.ndarray]:
+    """Yield the mean embedding ``(D,)`` over crops that cover each scan.
+
+    A batch holds crops of several scans where they are small; memory does not grow with a scan.
+    """
+    crops = (
+        (index, crop.voxels)
+        for index, scan in enumerate(scans)
+        for crop in covering_crops([scan], crop_size, fill="mean")
+    )
+    for _, of_scan in itertools.groupby(_embed_crops(encoder, crops, device), key=itemgetter(0)):
+        yield np.mean([vector for _, vector in of_scan], axis=0)
+
+
+def _embed_crops(
+    encoder: Encoder, crops: Iterator[tuple[int, np.ndarray]], device: torch.device
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the embedding of each crop with the number that came with it."""
+    while batch := list(itertools.islice(crops, CROPS_AT_ONCE)):
+        volumes = torch.from_numpy(np.stack([voxels for _, voxels in batch])).to(device)
         with torch.inference_mode():
-            total += encoder.embed(volumes).float().sum(dim=0)
-        count += len(crops)
-    return (total / count).cpu().numpy()
+            vectors = encoder.embed(volumes).float().cpu().numpy()
+        yield from zip((index for index, _ in batch), vectors, strict=True)
+
+
+def _embed_all(
+    encoder: Encoder,
+    scans: Sequence[PreparedScan],
+    *,
+    crop_size: Size,
+    device: torch.device,
+    memory: FileMemory,
+    progress: Progress,
+) -> np.ndarray:
+    """Return the embeddings ``(N, D)``, of which what was computed before is in the memory."""
+    signatures = [file_signature(scan.store_path) for scan in scans]
+    known = [
+        memory.look_up(scan.store_path, signature) for scan, signature in zip(scans, signatures, strict=True)
+    ]
+    waiting = [index for index, text in enumerate(known) if text is None]
+    new = embed_scans(encoder, [scans[index] for index in waiting], crop_size=crop_size, device=device)
+    with progress.track("Embedding", total=len(scans), done=len(scans) - len(waiting)) as advance:
+        for index, vector in zip(waiting, new, strict=True):
+            known[index] = text = json.dumps(vector.tolist())
+            memory.remember(scans[index].store_path, signatures[index], text)
+            advance(detail=scans[index].record.scan_id)
+    return np.array([json.loads(text) for text in known if text], dtype=np.float32)
 
 
 def _weights_file(weights: Path) -> Path:
@@ -115,17 +166,3 @@ def _weights_file(weights: Path) -> Path:
             f"{weights} holds no encoder.safetensors: finish the run first, or name a weights file."
         )
     return weights / "encoder.safetensors"
-
-
-def _write_table(out: Path, scans: Sequence[PreparedScan], embeddings: np.ndarray) -> None:
-    names = [(scan.record.scan_id, scan.record.subject_id, str(scan.record.path)) for scan in scans]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out) as temporary:
-        if out.suffix == ".npz":
-            scan_ids, subject_ids, paths = zip(*names, strict=True)
-            np.savez(temporary, scan_id=scan_ids, subject_id=subject_ids, path=paths, embeddings=embeddings)
-            return
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(["scan_id", "subject_id", "path", *(f"e{i}" for i in range(embeddings.shape[1]))])
-            table.writerows([*name, *row] for name, row in zip(names, embeddings.tolist(), strict=True))

@@ -22,7 +22,7 @@ def test_embed_hands_its_arguments_on(medssl, calls: list, tmp_path: Path) -> No
 def test_the_table_has_a_known_kind(medssl, calls: list, tmp_path: Path) -> None:
     finished = medssl("embed", "run", "scans", "--out", str(tmp_path / "table.xlsx"))
     assert finished.exit_code == 2
-    assert "must end in .csv or .npz" in finished.err
+    assert "must end in .csv, .npz, .parquet" in finished.err
     assert not calls
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from medssl.errors import UsageError
 from medssl.progress import SilentProgress
-from medssl.workflows.map import map_embeddings, read_embeddings
+from medssl.workflows.map import map_embeddings
 
 
 @pytest.fixture
@@ -37,23 +37,6 @@ def test_a_map_is_coloured_by_the_columns_of_a_table(table: Path, tmp_path: Path
     assert page.count("<image id=") == 11
     assert "radius: 5" in page
     assert "linear probe" in page
-
-
-def test_npz_and_csv_are_the_same(table: Path, tmp_path: Path) -> None:
-    read = read_embeddings(table)
-    paths = [str(path) for path in read.paths]
-    names = {"scan_id": read.scan_ids, "subject_id": read.subject_ids, "path": paths}
-    np.savez(tmp_path / "embeddings.npz", **names, embeddings=read.vectors)
-    again = read_embeddings(tmp_path / "embeddings.npz")
-    assert (again.scan_ids, again.subject_ids, again.paths) == (read.scan_ids, read.subject_ids, read.paths)
-    np.testing.assert_array_equal(again.vectors, read.vectors)
-
-
-@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "scan_id,subject_id,path,e0\nx,y,z,word\n"])
-def test_a_table_of_something_else_is_refused(content: str, tmp_path: Path) -> None:
-    (tmp_path / "table.csv").write_text(content)
-    with pytest.raises(UsageError, match="medssl embed"):
-        read_embeddings(tmp_path / "table.csv")
 
 
 def test_labels_of_other_scans_are_refused(table: Path, tmp_path: Path) -> None:
