@@ -105,7 +105,7 @@ def finetune(
             "cases.label_column": label_column,
             "cases.folds": folds,
             "unlabelled.source": str(unlabelled.absolute()) if unlabelled else None,
-            "unlabelled.method": "mean_teacher" if unlabelled else None,
+            "unlabelled.method": "pseudo_labels" if unlabelled else None,
             "transfer.mode": mode,
             "training.seed": seed,
             "speed.device": device,
