@@ -53,7 +53,7 @@ def finetune(
     ] = None,
     unlabelled: Annotated[
         Path | None,
-        typer.Option(help="Scans without labels that take part as well (mean teacher).", metavar="SCANS"),
+        typer.Option(help="Scans without labels that take part as well (pseudo-labels).", metavar="SCANS"),
     ] = None,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="The encoder's network, but random weights.")
