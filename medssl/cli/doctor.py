@@ -28,6 +28,9 @@ OPTIONAL = {
     "python-gdcm": "compressed DICOM needs it: pip install 'medssl[dicom]'",
     "SimpleITK": "NRRD and MetaImage need it: pip install 'medssl[itk]'",
     "h5py": "MINC-2 needs it: pip install 'medssl[minc]'",
+    "onnx": "`medssl export --to onnx` needs it: pip install 'medssl[onnx]'",
+    "onnxscript": "`medssl export --to onnx` needs it: pip install 'medssl[onnx]'",
+    "pyarrow": "`medssl embed --out TABLE.parquet` needs it: pip install 'medssl[parquet]'",
 }
 STYLES = {"ok": "green", "note": "yellow", "broken": "red"}
 GB = 1e9

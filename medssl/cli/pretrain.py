@@ -17,7 +17,7 @@ from medssl.errors import SkippedScansError, UsageError
 DEFAULT_PRESET = "laptop"
 FLAG_FIELDS = {
     "encoder": "encoder.name",
-    "init_from": "init_from",
+    "init_from": "init.weights",
     "epochs": "training.epochs",
     "seed": "training.seed",
     "device": "speed.device",

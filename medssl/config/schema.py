@@ -147,6 +147,17 @@ class TrainingConfig(Section):
     )
 
 
+class InitConfig(Section):
+    """What the encoder begins with."""
+
+    weights: str | None = Field(
+        None, description="A file of medssl, nnssl, nnU-Net, MONAI or MedicalNet; null for random weights."
+    )
+    allow_partial: bool = Field(
+        False, description="Begin with it even when less than 90 % of the encoder's parameters fit."
+    )
+
+
 class PretrainTrainingConfig(TrainingConfig):
     """Training on unlabelled scans: an epoch takes so many crops from each of them."""
 
@@ -185,12 +196,7 @@ class PretrainConfig(RunConfig):
     """
 
     tasks: dict[str, dict[str, Any]] = {"rotation": {}, "inpainting": {}, "position": {}}
-    init_from: str | None = Field(
-        None, description="Weights to begin with: of medssl, nnssl, nnU-Net, MONAI or MedicalNet."
-    )
-    allow_partial: bool = Field(
-        False, description="Begin with them even when less than 90 % of the encoder's parameters fit."
-    )
+    init: InitConfig = InitConfig()
     training: PretrainTrainingConfig = PretrainTrainingConfig()
 
     @field_validator("tasks", mode="before")

@@ -93,11 +93,11 @@ def pretrain(
             shapes=[scan.shape for scan in cohort.scans],
             spacing_mm=cohort.scans[0].spacing_mm,
         )
-        if config.init_from and not run.last_checkpoint.exists():
+        if config.init.weights and not run.last_checkpoint.exists():
             report = load_foreign(
-                network.model.encoder, Path(config.init_from), allow_partial=config.allow_partial
+                network.model.encoder, Path(config.init.weights), allow_partial=config.init.allow_partial
             )
-            told.say(f"Beginning with {config.init_from}: {report.summary()}")
+            told.say(f"Beginning with {config.init.weights}: {report.summary()}")
         if is_first():
             write_text(run.config, dump_yaml(network.config))
         stream = open_stream(cohort.train, network=network, progress=told)

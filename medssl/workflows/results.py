@@ -64,7 +64,7 @@ def describe_weights(network: Network, cohort: Cohort, *, step: int) -> dict[str
         "crop_size": list(network.mixture.crop_size),
         "intensity": config.data.model_dump(mode="json", include={"modality", "ct_window_hu", "percentiles"}),
         "data": config.data.model_dump(mode="json"),
-        "init_from": Path(config.init_from).name if config.init_from else None,
+        "init_from": Path(config.init.weights).name if config.init.weights else None,
         "tasks": config.tasks,
         "task_facts": {task.name: task.facts() for task in network.mixture.tasks},
         "seed": config.training.seed,

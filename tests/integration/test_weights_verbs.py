@@ -54,7 +54,7 @@ def test_a_run_begins_with_given_weights(
     words = ["pretrain", heads, "--out", run, "--store", store, "--config", "test", "--tasks", "rotation"]
     done = medssl(*words, "--init-from", weights, "--epochs", "1")
     assert done.returncode == 0, done.stderr
-    assert f"Beginning with {weights}: 100 % of the parameters" in " ".join(done.stderr.split())
+    assert f"Beginning with {weights}: 100.0 % of the parameters" in " ".join(done.stderr.split())
     told = medssl("info", run / "encoder.safetensors").stdout
     assert "encoder.safetensors" in next(line for line in told.splitlines() if line.startswith("init_from"))
     other = medssl(
