@@ -8,7 +8,6 @@ import typer
 from medssl.cli.console import command_progress, print_line
 from medssl.cli.options import Store
 from medssl.errors import UsageError
-from medssl.evaluate.embedding_table import refuse_unwritable
 
 
 def embed(
@@ -23,6 +22,8 @@ def embed(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Turn each scan into one vector, with a pretrained encoder."""
+    from medssl.evaluate.embedding_table import refuse_unwritable  # numpy takes a moment
+
     refuse_unwritable(out)
     if out.exists():
         raise UsageError(f"{out} exists already; choose another name or remove it first.")

@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from medssl.cli.console import console, print_rows
-from medssl.networks.provenance import flat_rows, read_provenance
 
 
 def info(
@@ -14,6 +13,8 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="All of it, for programs.")] = False,
 ) -> None:
     """Print what weights were made from: network, data, tasks, settings, versions and metrics."""
+    from medssl.networks.provenance import flat_rows, read_provenance  # safetensors takes a moment
+
     provenance = read_provenance(weights)
     if as_json:
         console.print_json(data=provenance)

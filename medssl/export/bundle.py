@@ -1,6 +1,7 @@
 """A MONAI bundle: a network with the transforms around it, which MONAI runs without medssl."""
 
 import json
+import shlex
 import shutil
 import tempfile
 import warnings
@@ -90,7 +91,7 @@ def export_bundle(model: BundleModel, *, out: Path) -> Exported:
     what = "label maps" if model.class_names else "embeddings.pt"
     return Exported(
         (f"It turns a folder of scans into {what}; configs/inference.json says how they are prepared.",),
-        f"cd {out.absolute()}\n"
+        f"cd {shlex.quote(str(out.absolute()))}\n"
         "python -m monai.bundle run --config_file configs/inference.json"
         " --dataset_dir SCANS --output_dir OUT",
     )

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from medssl import __version__
 from medssl.config.schema import DataConfig
@@ -103,9 +103,11 @@ def _recall_all(
         known = memory.look_up(record.path, signature) if signature else None
         if known is None:
             continue
-        header = _HEADER.validate_json(known)
         try:
+            header = _HEADER.validate_json(known)
             _refuse_larger(header.shape, data.max_scan_gb)
+        except ValidationError:  # the list is damaged here
+            continue
         except ScanError as error:
             yield index, _Outcome(skipped=SkippedScan(record.path, str(error)))
         else:

@@ -77,5 +77,6 @@ def _read(path: Path) -> dict[tuple[str, int, int], str]:
             source, size_bytes, mtime_ns, fact = json.loads(line)
         except (ValueError, TypeError):  # cut short by a kill
             continue
-        known[source, size_bytes, mtime_ns] = fact
+        if isinstance(fact, str):
+            known[source, size_bytes, mtime_ns] = fact
     return known

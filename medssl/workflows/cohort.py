@@ -1,9 +1,10 @@
 """The scans of one run: found, checked, prepared and split, and the records of that in the run folder."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from medssl.config.schema import DataConfig
 from medssl.errors import NoUsableScanError
@@ -109,6 +110,37 @@ def prepare_cohort(
         raise NoUsableScanError(none_usable(source, skipped))
     train, val = split_by_subject(prepared, val_fraction=data.val_fraction, seed=seed)
     return Cohort(train=train, val=val, skipped=skipped)
+
+
+def prepare_as_recorded(
+    source: Path,
+    *,
+    provenance: Mapping[str, Any],
+    store: ScanStore,
+    progress: Progress,
+    has_test_scans: bool = False,
+) -> tuple[list[PreparedScan], list[SkippedScan]]:
+    """Prepare scans as they were for the training of some weights.
+
+    Args:
+        source: A folder, file or CSV.
+        provenance: What the weights say of themselves.
+        store: Where the scans will lie.
+        progress: Who is told.
+        has_test_scans: As in `find_candidates`.
+
+    Returns:
+        What was prepared, and what was left out.
+
+    Raises:
+        NoUsableScanError: If no header is sound.
+    """
+    data = DataConfig(**provenance["data"])
+    candidates = find_candidates(source, data=data, progress=progress, has_test_scans=has_test_scans)
+    prepared, unreadable = prepare_scans(
+        candidates.scans, store=store, spacing_mm=candidates.spacing_mm, data=data, progress=progress
+    )
+    return prepared, [*candidates.skipped, *unreadable]
 
 
 def _without_test_scans(found: Found) -> Found:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medssl.config.schema import DataConfig
 from medssl.errors import UsageError
 from medssl.evaluate.embedding_table import Embeddings, write_embeddings
 from medssl.networks.encoder import Encoder
@@ -21,11 +20,10 @@ from medssl.scans.crop import Size
 from medssl.scans.file_memory import FileMemory, file_signature
 from medssl.scans.hashing import content_hash
 from medssl.scans.manifest import write_skipped
-from medssl.scans.prepare import prepare_scans
 from medssl.scans.record import PreparedScan, SkippedScan
 from medssl.scans.store import ScanStore
 from medssl.training.devices import choose_device
-from medssl.workflows.cohort import find_candidates, tell_skipped
+from medssl.workflows.cohort import prepare_as_recorded, tell_skipped
 from medssl.workflows.pretrain import default_store
 
 CROPS_AT_ONCE = 8
@@ -75,21 +73,18 @@ def embed(
     encoder, provenance = load_encoder(weights)
     place = choose_device(device)
     encoder.to(place).eval()
-    data = DataConfig(**provenance["data"])
-    candidates = find_candidates(source, data=data, progress=progress, has_test_scans=True)
-    scans, unreadable = prepare_scans(
-        candidates.scans,
+    scans, skipped = prepare_as_recorded(
+        source,
+        provenance=provenance,
         store=ScanStore(store or default_store(out)),
-        spacing_mm=candidates.spacing_mm,
-        data=data,
         progress=progress,
+        has_test_scans=True,
     )
     x, y, z = provenance["crop_size"]
     begun = out.with_name(f".{out.stem}-{content_hash(weights)[:8]}.jsonl")
     vectors = _embed_all(
         encoder, scans, crop_size=(x, y, z), device=place, memory=FileMemory(begun), progress=progress
     )
-    skipped = [*candidates.skipped, *unreadable]
     write_embeddings(
         out,
         Embeddings(

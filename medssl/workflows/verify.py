@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medssl.config.schema import DataConfig
 from medssl.errors import UsageError
 from medssl.networks.provenance import flat_rows, read_provenance
 from medssl.progress import Progress
 from medssl.scans.fingerprint import data_fingerprint
-from medssl.scans.prepare import prepare_scans
 from medssl.scans.store import ScanStore
-from medssl.workflows.cohort import find_candidates
+from medssl.workflows.cohort import prepare_as_recorded
 
 
 @dataclass(frozen=True)
@@ -47,15 +45,8 @@ def verify(weights: Path, source: Path, *, store: Path | None, progress: Progres
     if "goal" in provenance:
         raise UsageError(f"{weights} is fine-tuned; name the encoder.safetensors of a pretraining run.")
     with tempfile.TemporaryDirectory() as scratch:
-        data = DataConfig(**provenance["data"])
-        candidates = find_candidates(source, data=data, progress=progress)
-        scans, _ = prepare_scans(
-            candidates.scans,
-            store=ScanStore(store or Path(scratch)),
-            spacing_mm=candidates.spacing_mm,
-            data=data,
-            progress=progress,
-        )
+        place = ScanStore(store or Path(scratch))
+        scans, _ = prepare_as_recorded(source, provenance=provenance, store=place, progress=progress)
     return compare(provenance["data_fingerprint"], data_fingerprint(scans))
 
 

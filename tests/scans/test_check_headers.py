@@ -135,6 +135,19 @@ def test_unchanged_headers_are_not_read_again(
     assert opened[2:] == ["b.nii.gz"]
 
 
+@pytest.mark.parametrize("fact", ['"no header"', '{"shape": [9, 9, 9]}', "3"])
+def test_what_is_remembered_wrongly_is_read_anew(fact: str, write_scan: WriteScan, tmp_path: Path) -> None:
+    path = write_scan("in/a.nii.gz")
+    found = find_scans(tmp_path / "in")
+    memory = check_headers.header_memory(tmp_path / "store")
+    expected = check_scans(found, progress=SilentProgress(), memory=memory)
+    (listed,) = (tmp_path / "store").glob("headers*")
+    stat = path.stat()
+    listed.write_text(f'["{path}", {stat.st_size}, {stat.st_mtime_ns}, {fact}]\n')
+    memory = check_headers.header_memory(tmp_path / "store")
+    assert check_scans(found, progress=SilentProgress(), memory=memory) == expected
+
+
 def test_many_headers_are_parsed_in_processes(
     write_scan: WriteScan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
