@@ -27,7 +27,9 @@ class TransferConfig(Section):
         "on the frozen features; from_scratch everything from random weights.",
     )
     freeze_fraction: Fraction = Field(
-        0.0, description="Share of the steps at the start in which the encoder is frozen."
+        0.25,
+        description="Share of the steps at the start in which a pretrained encoder is frozen; a quarter "
+        "measured better than none (bin/evidence transfer).",
     )
     encoder_rate: Annotated[float, Field(gt=0, le=10)] = Field(
         1.0, description="Learning rate of a pretrained encoder's coarsest level as a multiple of the head's."

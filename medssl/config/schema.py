@@ -54,6 +54,11 @@ class DataConfig(Section):
         True,
         description="Whether what lies in the store is compared with its checksum when a run begins.",
     )
+    compress: bool | Auto = Field(
+        "auto",
+        description="Whether voxels in the store are compressed; auto does so where it saves a quarter, as "
+        "crops of plain ones are made 1.4 times as fast.",
+    )
     prepare_workers: NonNegativeInt | Auto = Field(
         "auto", description="Processes that prepare scans; auto is one a core."
     )

@@ -53,6 +53,8 @@ class CropOrPadd(PretextTransform):
     def apply(self, volume: np.ndarray, parameters: Box, *, key: str) -> dict[str, Any]:
         """Return the crop ``(C, *crop_size)`` under ``key`` and the volume itself under ``window``."""
         content = volume[:, *parameters]
+        if content.shape[1:] == self.crop_size:
+            return {key: content, "window": volume}
         mean = content.mean(axis=(1, 2, 3), keepdims=True)
         crop = np.broadcast_to(mean, (len(volume), *self.crop_size)).copy()
         before = [

@@ -102,9 +102,10 @@ class InpaintingPretextd(PretextTransform):
 
     def apply(self, volume: np.ndarray, parameters: np.ndarray, *, key: str) -> dict[str, Any]:
         """Return the masked volume under ``key``, the target and the mask."""
-        mean = volume[:, ~parameters].mean(axis=1)[:, None, None, None]
+        visible = (~parameters).ravel().astype(np.float32)
+        mean = volume.reshape(len(volume), -1) @ visible / visible.sum()
         return {
-            key: np.where(parameters, mean, volume),
+            key: np.where(parameters, mean[:, None, None, None], volume),
             "inpainting_target": volume,
             "inpainting_mask": parameters[None],
         }

@@ -4,14 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from monai.transforms import Compose
 from torch import Tensor, nn
 
 from medssl.errors import ConfigError
 from medssl.networks.encoder import Encoder
 from medssl.networks.model import Model
 from medssl.pretext.crop import CropOrPadd
-from medssl.pretext.task import Batch, Prediction, PretextTask, Sample
+from medssl.pretext.task import Batch, Prediction, PretextTask, Sample, SeededCompose
 
 Predictions = Mapping[str, Prediction]
 
@@ -40,7 +39,7 @@ class PretextMixture:
         """Every key of a transformed sample that some task needs in the batch."""
         return tuple(dict.fromkeys(key for task in self.tasks for key in task.batch_keys))
 
-    def make_transform(self) -> Compose:
+    def make_transform(self) -> SeededCompose:
         """Return the transform from ``{"image": window (1, X, Y, Z)}`` to a sample of all tasks.
 
         Tasks that need the whole window come first, then the crop, then the tasks that change the crop in
@@ -52,7 +51,7 @@ class PretextMixture:
             (task for task in self.tasks if not task.acts_on_window), key=lambda task: task.hides_voxels
         )
         crop = CropOrPadd("image", self.crop_size, spacing_mm=self.tasks[0].context.spacing_mm)
-        return Compose(
+        return SeededCompose(
             [
                 *(task.make_transform() for task in on_window),
                 crop,

@@ -3,11 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
-from monai.transforms import MapTransform, Randomizable
+from monai.transforms import Compose, MapTransform, Randomizable
 from torch import Tensor, nn
 
 from medssl.config.schema import NonNegativeFloat, Section
@@ -156,7 +156,27 @@ class PretextTask(ABC, Generic[SettingsT]):
         return {}
 
 
-class PretextTransform(MapTransform, Randomizable, ABC):
+class Reseeded(Randomizable):
+    """A source of randomness that is seeded anew for every crop.
+
+    Draws what MONAI's own would, but seeds the generator that is there: to make another one each time takes
+    fifty times as long.
+    """
+
+    def set_random_state(self, seed: int | None = None, state: np.random.RandomState | None = None) -> Self:
+        """Make the next draws a function of ``seed``, or take them from ``state``."""
+        if seed is None or "R" not in vars(self):  # until then the generator is one that all share
+            super().set_random_state(seed, state)
+        else:
+            self.R.seed(seed % 2**32)
+        return self
+
+
+class SeededCompose(Compose, Reseeded):
+    """MONAI's composition, seeded quickly."""
+
+
+class PretextTransform(MapTransform, Reseeded, ABC):
     """Base of the tasks' transforms: drawing parameters is apart from applying them.
 
     A subclass implements `draw`, which uses only ``self.R`` and the shape, and `apply`, a pure function of

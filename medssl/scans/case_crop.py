@@ -9,7 +9,7 @@ from medssl.errors import ScanError
 from medssl.scans.cases import PreparedCase
 from medssl.scans.crop import Size
 from medssl.scans.label_store import draw_place
-from medssl.scans.store import open_voxels
+from medssl.scans.store import open_voxels, widen
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,5 +87,4 @@ def read_case_label(case: PreparedCase) -> NDArray[np.uint8]:
 
 
 def _read_channels(case: PreparedCase, box: tuple[slice, ...]) -> NDArray[np.float32]:
-    channels = [open_voxels(channel.store_path)[box] for channel in case.channels]
-    return np.stack(channels, dtype=np.float32, casting="safe")
+    return np.stack([widen(open_voxels(channel.store_path)[box]) for channel in case.channels])

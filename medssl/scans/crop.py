@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medssl.scans.record import PreparedScan
-from medssl.scans.store import open_voxels
+from medssl.scans.store import open_voxels, widen
 
 Size = tuple[int, int, int]
 
@@ -55,7 +55,7 @@ def read_window(scan: PreparedScan, size: Size, rng: np.random.Generator) -> Win
         if _shows_something(voxels):
             break
     x, y, z = (int(first) for first in start)
-    return Window(voxels=voxels[np.newaxis].astype(np.float32), start=(x, y, z))
+    return Window(voxels=widen(voxels)[np.newaxis], start=(x, y, z))
 
 
 def read_box(scan: PreparedScan, start: Size, size: Size) -> NDArray[np.float32]:
@@ -70,7 +70,7 @@ def read_box(scan: PreparedScan, start: Size, size: Size) -> NDArray[np.float32]
         ``(1, X, Y, Z)``, float32 in [0, 1].
     """
     box = tuple(slice(first, first + length) for first, length in zip(start, size, strict=True))
-    return open_voxels(scan.store_path)[box][np.newaxis].astype(np.float32)
+    return widen(open_voxels(scan.store_path)[box])[np.newaxis]
 
 
 def _shows_something(voxels: NDArray[np.float16]) -> bool:

@@ -100,6 +100,7 @@ class ScanTask:
             source=self.scan.header,
             foreground=prepared.foreground,
             beside=self.beside,
+            compressed=self.recipe.data.compress,
         )
 
     def _hash(self, content_hash: str) -> str:

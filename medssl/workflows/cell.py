@@ -19,6 +19,7 @@ from medssl.finetune.training import Start, build_model, open_stream, settle_ste
 from medssl.finetune.transfer import Pretrained
 from medssl.progress import SilentProgress
 from medssl.scans.cases import PreparedCase
+from medssl.training.allocator import keep_freed_memory
 from medssl.training.run_folder import RunFolder
 from medssl.training.stream import CropStream
 from medssl.workflows.score import Row, answer_rows, score_cases
@@ -95,6 +96,7 @@ def run_cell(job: CellJob) -> CellResult:
         return read_result(job)
     if job.is_baseline:
         return _run_baseline(job)
+    keep_freed_memory()
     torch.set_num_threads(job.threads)
     progress = SilentProgress()
     resume = (job.folder / "run.json").exists()

@@ -15,6 +15,7 @@ from medssl.finetune.weights import MODEL, save_model
 from medssl.progress import Progress, SilentProgress
 from medssl.scans.cases import PreparedCase
 from medssl.scans.manifest import write_skipped
+from medssl.training.allocator import keep_freed_memory
 from medssl.training.run_folder import LoggedProgress, RunFolder
 from medssl.workflows.cohort import tell_skipped
 from medssl.workflows.describe_model import describe_model
@@ -88,6 +89,7 @@ def finetune(
     Raises:
         MedsslError: As its subclasses tell; the run folder records how it ended.
     """
+    keep_freed_memory()
     with RunFolder.open(out, resume=resume) as run:
         told = LoggedProgress(progress or SilentProgress(), run)
         places = record_start(run, source, encoder=encoder, store=store, config=config, command=command)

@@ -17,6 +17,7 @@ from medssl.pretext.task import CueReport, Sample
 from medssl.progress import Progress, SilentProgress
 from medssl.scans.record import PreparedScan
 from medssl.scans.store import ScanStore
+from medssl.training.allocator import keep_freed_memory
 from medssl.training.checkpoint import check_same_run, load_model
 from medssl.training.devices import choose_device
 from medssl.training.distributed import from_first, is_first, launched_processes, process_group
@@ -83,6 +84,7 @@ def pretrain(
     Raises:
         MedsslError: As its subclasses tell; the run folder records how it ended.
     """
+    keep_freed_memory()
     device = choose_device(config.speed.device)
     with process_group(device), RunFolder.open(out, resume=resume, is_owner=is_first()) as run:
         told = LoggedProgress(progress if progress and is_first() else SilentProgress(), run)

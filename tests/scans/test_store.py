@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from medssl.config.schema import DataConfig
 from medssl.errors import MedsslError
 from medssl.scans.record import IntensityRecipe, ScanHeader, ScanRecord
-from medssl.scans.store import ScanStore, open_voxels, recipe_key
+from medssl.scans.store import ScanStore, open_voxels, recipe_key, widen
 
 RECORD = ScanRecord(Path("/scans/a.nii.gz"), "a", "sub-a")
 AFFINE = ((-1.0, 0.0, 0.0, 9.5), (0.0, 1.0, 0.0, 0.25), (0.0, 0.0, 3.0, -7.0), (0.0, 0.0, 0.0, 1.0))
@@ -94,7 +94,7 @@ def test_an_entry_counts_only_when_both_files_are_whole(store):
 
 def test_only_the_chunks_that_are_asked_for_are_read(store):
     volume = random_volume((128, 64, 64))
-    path = store.write(RECORD, volume, key="k", content_hash="c", **ABOUT).store_path
+    path = store.write(RECORD, volume, key="k", content_hash="c", compressed=True, **ABOUT).store_path
     content = bytearray(path.read_bytes())
     two_thirds = len(content) * 2 // 3
     content[two_thirds : two_thirds + 1000] = bytes(1000)
@@ -102,6 +102,32 @@ def test_only_the_chunks_that_are_asked_for_are_read(store):
     np.testing.assert_allclose(open_voxels(path)[:64], volume[:64], atol=HALF_PRECISION)
     with pytest.raises((RuntimeError, AssertionError)):
         np.testing.assert_allclose(open_voxels(path)[64:], volume[64:], atol=HALF_PRECISION)
+
+
+def test_only_what_shrinks_is_compressed(store):
+    noise = random_volume((40, 40, 40))
+    mostly_air = np.pad(noise, 10)
+    write = partial(store.write, RECORD, key="k", **ABOUT)
+    assert write(noise, content_hash="noise").store_path.suffix == ".npy"
+    assert write(mostly_air, content_hash="air").store_path.suffix == ".b2nd"
+    assert write(noise, content_hash="told", compressed=True).store_path.suffix == ".b2nd"
+    assert write(mostly_air, content_hash="told not", compressed=False).store_path.suffix == ".npy"
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_both_layouts_hold_the_same_voxels(store, compressed):
+    volume = random_volume((70, 33, 20))
+    written = store.write(RECORD, volume, key="k", content_hash="c", compressed=compressed, **ABOUT)
+    box = (slice(3, 67), slice(1, 30), slice(5, 6))
+    np.testing.assert_array_equal(open_voxels(written.store_path)[box], volume.astype(np.float16)[box])
+    assert store.find(RECORD, key="k", content_hash="c") == written
+
+
+def test_widening_keeps_every_value_that_float16_can_have():
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    stored = halves[(halves >= 0) & (halves <= 1)]
+    for voxels in (halves, stored, stored[::3], stored[:0]):
+        np.testing.assert_array_equal(widen(voxels), voxels.astype(np.float32))
 
 
 def test_threads_can_share_an_open_scan(store):
@@ -125,7 +151,7 @@ def test_the_same_entry_can_be_written_many_times_at_once(store):
         written = list(pool.map(write, [RECORD] * 40, [volume] * 40))
     assert set(written) == {store.find(RECORD, key="k", content_hash="c")}
     np.testing.assert_allclose(open_voxels(written[0].store_path)[:], volume, atol=HALF_PRECISION)
-    assert sorted(path.suffix for path in (store.folder / "k").iterdir()) == [".b2nd", ".json"]
+    assert sorted(path.suffix for path in (store.folder / "k").iterdir()) == [".json", ".npy"]
 
 
 def test_a_kill_leaves_no_half_entry(tmp_path):

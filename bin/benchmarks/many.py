@@ -1,0 +1,110 @@
+"""Many scans: finding, checking and planning them, preparing them, and the memory of training on them."""
+
+import argparse
+import os
+import resource
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from benchmarks.measure import MEDSSL, Measured, peak_mb, timed
+from medssl.config.schema import DataConfig
+from medssl.progress import SilentProgress
+from medssl.scans.check_headers import check_scans, header_memory
+from medssl.scans.find import find_scans
+from medssl.scans.plan import plan_spacing
+from medssl.scans.simulate import simulate_cohort
+
+IN_A_FOLDER = 100
+"""Scans in a folder of the index; a file can have 65,000 hard links on common file systems."""
+
+SMALL = ["--config", "test", "--set", "data.prepare_workers=auto"]
+EPOCH = ["--epochs", "1", "--set", "training.batch_size=64", "--set", "training.log_every_steps=10"]
+POLL_S = 0.02
+
+
+def scale(arguments: argparse.Namespace) -> Measured:
+    """Index a folder of small scans, links to a few files, and once more from what was remembered."""
+    (count,) = arguments.scans or (100_000,)
+    measured: Measured = {"scans": count}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, store = Path(scratch) / "scans", Path(scratch) / "store"
+        with timed(measured, "make"):
+            _make_index(folder, count)
+        for name in ("first", "again"):
+            with timed(measured, f"{name}: find"):
+                found = find_scans(folder)
+            with timed(measured, f"{name}: check headers"):
+                memory = header_memory(store)
+                checked, skipped = check_scans(found, progress=SilentProgress(), memory=memory)
+            with timed(measured, f"{name}: plan"):
+                plan_spacing([scan.header for scan in checked], DataConfig())
+            if len(checked) != count or skipped:
+                raise SystemExit(f"{len(checked)} of {count} scans passed")
+            measured[f"{name}: peak memory, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return measured
+
+
+def _make_index(folder: Path, count: int) -> None:
+    random = np.random.default_rng(0)
+    names = []
+    for index in range(count):
+        subject = folder / f"site{index // IN_A_FOLDER:04}"
+        path = subject / f"scan{index:06}.nii.gz"
+        if index % IN_A_FOLDER == 0:
+            subject.mkdir(parents=True)
+            voxels = random.integers(0, 1000, (10, 11, 12)).astype(np.int16)
+            nib.save(nib.Nifti1Image(voxels, np.diag([*random.uniform(0.5, 2, 3), 1])), path)
+            names.append(path)
+        else:
+            os.link(names[-1], path)
+
+
+def prepare(arguments: argparse.Namespace) -> Measured:
+    """Prepare simulated heads of 1 mm with one process a core, and once more from the store."""
+    (count,) = arguments.scans or (16,)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, store = Path(scratch) / "scans", Path(scratch) / "store"
+        simulate_cohort(folder, count=count, spacing_mm=1.0, progress=SilentProgress())
+        measured: Measured = {"scans": count, "source, MB a scan": _mb(folder.glob("sub-*/anat/*")) / count}
+        command = [*MEDSSL, "prepare", str(folder), "--store", str(store)]
+        for name in ("first", "again"):
+            with timed(measured, name):
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        measured["store, MB a scan"] = _mb(store.rglob("*.[bn]*")) / count
+    measured["scans an hour"] = 3600 * count / (measured["first, s"] - measured["again, s"])
+    return measured
+
+
+def _mb(files: Iterable[Path]) -> float:
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
+def memory(arguments: argparse.Namespace) -> Measured:
+    """Pretrain for an epoch on more and more scans, and watch what the process has for itself.
+
+    Pages of the store that are mapped into memory are left out: the system takes them back when it needs to.
+    """
+    measured: Measured = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for count in arguments.scans or (100, 1000, 10_000):
+            folder, store, run = (Path(scratch) / f"{name}{count}" for name in ("scans", "store", "run"))
+            _make_small_scans(folder, count)
+            common = [str(folder), "--store", str(store), *SMALL]
+            subprocess.run([*MEDSSL, "prepare", *common], check=True, stdout=subprocess.DEVNULL)
+            command = [*MEDSSL, "pretrain", *common, "--out", str(run), "--device", "cpu", *EPOCH]
+            measured[f"{count} scans, MB"] = peak_mb(command)
+    return measured
+
+
+def _make_small_scans(folder: Path, count: int) -> None:
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for index in range(count):
+        voxels = gaussian_filter(random.normal(500, 300, (20, 20, 20)), 1).astype(np.int16)
+        nib.save(nib.Nifti1Image(voxels, np.eye(4)), folder / f"scan{index:06}.nii")

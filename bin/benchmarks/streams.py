@@ -1,0 +1,146 @@
+"""Endless batches of random crops, of medssl and as the documents of others say to make them.
+
+Every stream yields a float32 tensor ``(4, 1, 64, 64, 64)`` a batch, made by one thread or one worker process.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import monai.data
+import monai.transforms
+import numpy as np
+import torch
+import torchio
+from torch import Tensor
+
+from benchmarks import cohorts
+from medssl.config.schema import DataConfig, PretrainConfig
+from medssl.progress import SilentProgress
+from medssl.scans.store import open_voxels
+from medssl.training.prefetch import batches_in_order
+from medssl.workflows.setup import build_network, open_stream
+
+SIDE = 64
+BATCH = 4
+WORKERS = 1
+
+Batches = Iterator[Tensor]
+OpenStream = Callable[[], Any]
+"""Returns a context manager that gives a stream."""
+
+
+def all_streams(folder: Path, scratch: Path) -> dict[str, OpenStream]:
+    """Return every stream over the scans of a folder, not begun; ``scratch`` takes what they keep on disk."""
+    paths = sorted(folder.glob("*.nii"))
+    data = DataConfig(spacing_mm=(1.0, 1.0, 1.0), crop_to_foreground=False, val_fraction=0.0)
+    scans = cohorts.prepare(folder, scratch / "store", data)
+    files = [str(path) for path in paths]
+    flat = _write_memory_maps(scans, scratch / "flat")
+
+    @contextmanager
+    def ours() -> Generator[Batches]:
+        config = PretrainConfig.model_validate(
+            {
+                "tasks": {"rotation": {}, "inpainting": {}},
+                "crop_size": SIDE,
+                "data": data.model_dump(),
+                "training": {"batch_size": BATCH},
+                "speed": {"loader_threads": WORKERS},
+            }
+        )
+        shapes = [scan.shape for scan in scans]
+        network = build_network(config, shapes=shapes, spacing_mm=(1.0, 1.0, 1.0))
+        stream = open_stream(scans, network=network, progress=SilentProgress())
+        with closing(stream.batches()) as batches:
+            yield (batch["image"] for batch in batches)
+
+    return {
+        "medssl": ours,
+        "memory map, threads": lambda: _memory_maps(flat),
+        "MONAI PersistentDataset": lambda: _monai(files, scratch / "monai", is_corrupted=True),
+        "MONAI PersistentDataset, crops alone": lambda: _monai(files, scratch / "monai", is_corrupted=False),
+        "TorchIO Queue, crops alone": lambda: _torchio(files),
+    }
+
+
+def _write_memory_maps(scans: Sequence[Any], folder: Path) -> list[np.ndarray]:
+    folder.mkdir()
+    maps = []
+    for index, scan in enumerate(scans):
+        path = folder / f"{index}.npy"
+        np.save(path, open_voxels(scan.store_path)[:])
+        maps.append(np.load(path, mmap_mode="r"))
+    return maps
+
+
+@contextmanager
+def _memory_maps(flat: Sequence[np.ndarray]) -> Generator[Batches]:
+    """The floor: voxels are read and converted, and nothing else happens to them."""
+
+    def crop(random: np.random.Generator) -> np.ndarray:
+        voxels = flat[random.integers(len(flat))]
+        starts = [random.integers(length - SIDE, endpoint=True) for length in voxels.shape]
+        return voxels[tuple(slice(start, start + SIDE) for start in starts)].astype(np.float32)[None]
+
+    def collate(crops: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.stack(crops))
+
+    requests = repeat([np.random.default_rng(0)] * BATCH)
+    with closing(batches_in_order(requests, make=crop, collate=collate, threads=WORKERS)) as batches:
+        yield batches
+
+
+@contextmanager
+def _monai(files: Sequence[str], cache: Path, *, is_corrupted: bool) -> Generator[Batches]:
+    """The loader of MONAI's self-supervised tutorial: four crops of a volume, dropped out and shuffled."""
+    t = monai.transforms
+    steps: list[Any] = [
+        t.LoadImaged("image"),
+        t.EnsureChannelFirstd("image"),
+        t.Orientationd("image", axcodes="RAS", labels=None),
+        t.ScaleIntensityd("image"),
+        t.RandSpatialCropSamplesd("image", (SIDE,) * 3, num_samples=BATCH, random_size=False),
+    ]
+    if is_corrupted:
+        steps += [
+            t.CopyItemsd("image", names=["target"]),
+            t.OneOf(
+                [
+                    t.RandCoarseDropoutd("image", 6, 5, max_spatial_size=32, dropout_holes=True, prob=1.0),
+                    t.RandCoarseDropoutd("image", 6, 20, max_spatial_size=64, dropout_holes=False, prob=1.0),
+                ]
+            ),
+            t.RandCoarseShuffled("image", 10, 8, prob=0.8),
+        ]
+    dataset = monai.data.PersistentDataset(
+        [{"image": file} for file in files],
+        t.Compose(steps),
+        cache_dir=cache,
+        track_meta=True,
+        weights_only=False,
+    )
+    for index in range(len(files)):
+        dataset[index]  # fills the cache, as a first epoch would
+    loader = monai.data.DataLoader(dataset, batch_size=1, shuffle=True, num_workers=WORKERS)
+    yield (batch["image"] for _ in repeat(None) for batch in loader)
+
+
+@contextmanager
+def _torchio(files: Sequence[str]) -> Generator[Batches]:
+    """The patch-based pipeline of TorchIO's documents, with four crops of a volume as well."""
+    subjects = [torchio.Subject(image=torchio.ScalarImage(file)) for file in files]
+    dataset = torchio.SubjectsDataset(
+        subjects, transform=torchio.Compose([torchio.ToCanonical(), torchio.RescaleIntensity((0, 1))])
+    )
+    queue = torchio.Queue(
+        dataset,
+        max_length=BATCH * len(files),
+        samples_per_volume=BATCH,
+        sampler=torchio.UniformSampler(SIDE),
+        num_workers=WORKERS,
+    )
+    loader = torchio.SubjectsLoader(queue, batch_size=BATCH, num_workers=0)
+    yield (batch["image"][torchio.DATA] for _ in repeat(None) for batch in loader)
