@@ -38,6 +38,7 @@ def all_streams(folder: Path, scratch: Path) -> dict[str, OpenStream]:
     data = DataConfig(spacing_mm=(1.0, 1.0, 1.0), crop_to_foreground=False, val_fraction=0.0)
     scans = cohorts.prepare(folder, scratch / "store", data)
     files = [str(path) for path in paths]
+    cache = scratch / "monai"
     flat = _write_memory_maps(scans, scratch / "flat")
 
     @contextmanager
@@ -60,8 +61,8 @@ def all_streams(folder: Path, scratch: Path) -> dict[str, OpenStream]:
     return {
         "medssl": ours,
         "memory map, threads": lambda: _memory_maps(flat),
-        "MONAI PersistentDataset": lambda: _monai(files, scratch / "monai", is_corrupted=True),
-        "MONAI PersistentDataset, crops alone": lambda: _monai(files, scratch / "monai", is_corrupted=False),
+        "MONAI PersistentDataset": lambda: monai_stream(files, cache, is_corrupted=True),
+        "MONAI PersistentDataset, crops alone": lambda: monai_stream(files, cache, is_corrupted=False),
         "TorchIO Queue, crops alone": lambda: _torchio(files),
     }
 
@@ -94,7 +95,15 @@ def _memory_maps(flat: Sequence[np.ndarray]) -> Generator[Batches]:
 
 
 @contextmanager
-def _monai(files: Sequence[str], cache: Path, *, is_corrupted: bool) -> Generator[Batches]:
+def monai_stream(
+    files: Sequence[str],
+    cache: Path,
+    *,
+    is_corrupted: bool,
+    side: int = SIDE,
+    crops: int = BATCH,
+    workers: int = WORKERS,
+) -> Generator[Batches]:
     """The loader of MONAI's self-supervised tutorial: four crops of a volume, dropped out and shuffled."""
     t = monai.transforms
     steps: list[Any] = [
@@ -102,7 +111,7 @@ def _monai(files: Sequence[str], cache: Path, *, is_corrupted: bool) -> Generato
         t.EnsureChannelFirstd("image"),
         t.Orientationd("image", axcodes="RAS", labels=None),
         t.ScaleIntensityd("image"),
-        t.RandSpatialCropSamplesd("image", (SIDE,) * 3, num_samples=BATCH, random_size=False),
+        t.RandSpatialCropSamplesd("image", (side,) * 3, num_samples=crops, random_size=False),
     ]
     if is_corrupted:
         steps += [
@@ -124,7 +133,7 @@ def _monai(files: Sequence[str], cache: Path, *, is_corrupted: bool) -> Generato
     )
     for index in range(len(files)):
         dataset[index]  # fills the cache, as a first epoch would
-    loader = monai.data.DataLoader(dataset, batch_size=1, shuffle=True, num_workers=WORKERS)
+    loader = monai.data.DataLoader(dataset, batch_size=1, shuffle=True, num_workers=workers)
     yield (batch["image"] for _ in repeat(None) for batch in loader)
 
 

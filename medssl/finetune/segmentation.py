@@ -136,8 +136,8 @@ class Segmentation(Goal):
         return torch.cat([*slabs], dim=1 + plan.axis)
 
     def plan_slabs(self, case: PreparedCase, *, crop_size: Size3D) -> SlabPlan:
-        """Return how a case is cut so that memory is enough for the probabilities of one slab."""
-        return SlabPlan.make(case.shape, crop_size=crop_size, classes=len(self.class_names))
+        """Return how a case is cut so that memory never holds the probabilities of all of it."""
+        return SlabPlan.make(case.shape, crop_size=crop_size)
 
     def predict_slabs(
         self,

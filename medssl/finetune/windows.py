@@ -20,10 +20,8 @@ than windows that overlap, and the network sees hardly more than in training."""
 
 WINDOWS_AT_ONCE = 2
 
-SLAB_BYTES = 2**28
-"""Probabilities of all classes that are kept at once, apart from what neighbouring slabs share."""
-
-FLOAT32_BYTES = 4
+LEAST_WEIGHT = 0.1
+"""Of a voxel at the rim of a window along each axis, so that one which only a single window sees counts."""
 
 Predict = Callable[[Tensor], Tensor]
 ReadPlanes = Callable[[int, int], Tensor]
@@ -32,51 +30,36 @@ Size3D = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class SlabPlan:
-    """How a volume is cut into slabs for which memory is enough, one after the other.
+    """How a volume is cut into slabs, each as thick as the distance from one window to the next.
 
-    Slabs begin where windows begin, and are predicted with all windows that touch them. So each voxel gets
-    what it would get from the windows of the whole volume.
+    Windows stand where MONAI's sliding window has them. Each is seen once, and memory holds the probabilities
+    of one window's thickness, however long the volume is.
 
     Attributes:
         axis: Spatial axis that is cut, the longest one.
-        shape: Voxels of the volume.
+        length: Voxels of the volume along it.
         window: Voxels of a window.
-        planes: How many planes memory is enough for; a slab has at least those between two windows.
     """
 
     axis: int
-    shape: Size3D
+    length: int
     window: Size3D
-    planes: int
 
     @classmethod
-    def make(cls, shape: Size3D, *, crop_size: Size3D, classes: int) -> "SlabPlan":
-        """Plan slabs of at most `SLAB_BYTES` of probabilities where that is possible."""
-        axis = shape.index(max(shape))
-        voxels = shape[0] * shape[1] * shape[2] // shape[axis]
-        planes = SLAB_BYTES // (FLOAT32_BYTES * classes * voxels)
-        return cls(axis, shape, _window_size(shape, crop_size), planes)
-
-    def slabs(self) -> Iterator[tuple[int, int]]:
-        """Yield the first plane of each slab, and the one after its last."""
-        length, window, step = self.shape[self.axis], self.window[self.axis], self._step
-        size = max(self.planes // step, 1) * step
-        start = 0
-        # The last window is moved back to the rim, and no slab but the last may be touched by it.
-        while self.planes < length and start + size <= length - window:
-            yield start, start + size
-            start += size
-        yield start, length
-
-    def seen_by(self, start: int, stop: int) -> tuple[int, int]:
-        """Return the first and the last plane, exclusive, of the windows that touch a slab."""
-        length, window, step = self.shape[self.axis], self.window[self.axis], self._step
-        first = max(start - (window - 1) // step * step, 0)
-        return first, length if stop == length else stop - step + window
+    def make(cls, shape: Size3D, *, crop_size: Size3D) -> "SlabPlan":
+        """Plan the slabs of a volume of ``shape`` for a network that was trained on crops."""
+        return cls(shape.index(max(shape)), max(shape), _window_size(shape, crop_size))
 
     @property
-    def _step(self) -> int:
-        return max(int(self.window[self.axis] * (1 - OVERLAP)), 1)
+    def starts(self) -> list[int]:
+        """First plane of each window, and of each slab; the last window ends with the volume."""
+        last = max(self.length - self.thickness, 0)
+        return [*range(0, last, max(int(self.thickness * (1 - OVERLAP)), 1)), last]
+
+    @property
+    def thickness(self) -> int:
+        """Planes of a window along the axis that is cut."""
+        return self.window[self.axis]
 
 
 def predict_slabs(
@@ -113,28 +96,63 @@ def predict_slabs(
             total = total + logits.float().softmax(dim=1).flip(axes)
         return total / len(mirrored)
 
-    def predict_slab(start: int, stop: int) -> Tensor:
-        first, last = plan.seen_by(start, stop)
-        with torch.inference_mode():
-            seen = _slide(probabilities, read(first, last)[None], plan.window, settings)[0]
-        # A copy, so that the planes of the neighbours are freed.
-        return seen.narrow(1 + plan.axis, start - first, stop - start).clone()
+    def across(start: int) -> Tensor:
+        planes = read(start, min(start + plan.thickness, plan.length))
+        return _slide(probabilities, planes[None], plan.window, settings)[0]
 
-    return (predict_slab(start, stop) for start, stop in plan.slabs())
+    return _average(across, plan)
+
+
+def window_weights(window: Size3D) -> Tensor:
+    """Return how much each voxel of a window counts, a product of one Gaussian an axis ``window``."""
+    x, y, z = map(_weights, window)
+    return x[:, None, None] * y[:, None] * z
+
+
+def _weights(side: int) -> Tensor:
+    """Return a Gaussian with a standard deviation of an eighth of the window, as nnU-Net and MONAI have."""
+    offsets = torch.arange(side) - (side - 1) / 2
+    return torch.exp(-0.5 * (offsets / (side / 8)) ** 2).clamp(min=LEAST_WEIGHT)
+
+
+def _average(across: Callable[[int], Tensor], plan: SlabPlan) -> Iterator[Tensor]:
+    """Average what windows say that follow one another along the axis that is cut.
+
+    Those beside each other have the same place along it, and so the same weight in each plane. So their own
+    average, which ``across`` returns, can be weighted as a whole.
+    """
+    axis, starts = 1 + plan.axis, plan.starts
+    weights = _weights(plan.thickness)
+    held, held_weights = None, torch.zeros(0)
+    for start, following in zip(starts, [*starts[1:], plan.length], strict=True):
+        with torch.inference_mode():
+            total = across(start)
+            planes = total.shape[axis]
+            along_axis = [-1 if index == axis else 1 for index in range(total.dim())]
+            total = total * weights[:planes].reshape(along_axis)
+            total_weights = weights[:planes].clone()
+            if held is not None:
+                total.narrow(axis, 0, held.shape[axis]).add_(held)
+                total_weights[: len(held_weights)] += held_weights
+            ready = following - start
+            slab = total.narrow(axis, 0, ready) / total_weights[:ready].reshape(along_axis)
+            held = total.narrow(axis, ready, planes - ready).clone()
+            held_weights = total_weights[ready:]
+        yield slab
 
 
 def _slide(predict: Predict, image: Tensor, window: Size3D, settings: StepSettings) -> Tensor:
-    padded = _pad(image, window)
-    result = sliding_window_inference(
-        padded,
-        roi_size=window,
-        sw_batch_size=WINDOWS_AT_ONCE,
-        predictor=predict,
-        overlap=OVERLAP,
-        mode="gaussian",
-        sw_device=settings.device,
-        device="cpu",
-    )
+    with torch.inference_mode():
+        result = sliding_window_inference(
+            _pad(image, window),
+            roi_size=window,
+            sw_batch_size=WINDOWS_AT_ONCE,
+            predictor=predict,
+            overlap=OVERLAP,
+            roi_weight_map=window_weights(window).to(settings.device),
+            sw_device=settings.device,
+            device="cpu",
+        )
     x, y, z = image.shape[2:]
     cut: Tensor = torch.as_tensor(result)[:, :, :x, :y, :z]
     return cut

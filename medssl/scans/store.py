@@ -46,7 +46,7 @@ WORTH_COMPRESSING = 0.75
 """Share of their size that compressed voxels take at most, or they are stored as they are.
 
 With both pretext transforms of `bin/bench data` a thread makes 1.4 times as many crops of plain voxels. A
-brain cut to its foreground is as large in either layout, a head with air round it half as large when compressed.
+brain cut to its foreground is as large in either layout, one with air round it half as large when compressed.
 """
 
 OPEN_SCANS = 128

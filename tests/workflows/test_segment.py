@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from medssl.config.schema import DataConfig
-from medssl.finetune import windows
 from medssl.finetune.segmentation import Segmentation
 from medssl.progress import SilentProgress
 from medssl.scans.case_crop import read_case_volume
@@ -56,11 +55,11 @@ def test_without_resampling_the_label_map_is_the_thresholded_scan(threshold, pre
     assert stored[labels == 3].min() >= stored[labels == 0].max()
 
 
-def test_slabs_change_nothing(threshold, prepare, write_scan, monkeypatch):
+def test_slabs_change_nothing(threshold, prepare, write_scan):
     (case,) = prepare(write_scan("scans/a.nii.gz", shape=(70, 20, 18)), spacing_mm=(1.2, 0.9, 1.5))
     whole, whole_probabilities = np.zeros((2, 2, *case.source.shape), np.float32)
-    expected = segment(threshold(), case, probabilities=whole_probabilities)
-    monkeypatch.setattr(windows, "SLAB_BYTES", 1)
+    in_one_piece = replace(threshold(), crop_size=(80, 80, 80))
+    expected = segment(in_one_piece, case, probabilities=whole_probabilities)
     np.testing.assert_array_equal(segment(threshold(), case, probabilities=whole), expected)
     np.testing.assert_allclose(whole, whole_probabilities, atol=1e-5)
     assert 0 < np.count_nonzero(expected) < prod(case.source.shape)
