@@ -25,7 +25,7 @@ VOLUMES = {
 
 ON_DISK = {"medssl": "store/**/*.[bn]*", "memory maps": "flat/*", "MONAI": "monai/*"}
 
-REPEATS = 5
+REPEATS = 3
 SECONDS = 2.0
 """Of one measurement at least."""
 
@@ -68,7 +68,7 @@ def check_batches(name: str, batches: Iterator[Tensor]) -> None:
     drawn = np.concatenate([np.asarray(next(batches)) for _ in range(8)])
     if drawn.shape != (8 * streams.BATCH, 1, *[streams.SIDE] * 3):
         raise SystemExit(f"{name} makes crops of shape {drawn.shape}")
-    if not np.isfinite(drawn).all() or len(np.unique(drawn.mean(axis=(1, 2, 3, 4)))) < len(drawn) - 1:
+    if not np.isfinite(drawn).all() or len(np.unique(drawn.mean(axis=(1, 2, 3, 4)))) < len(drawn) / 2:
         raise SystemExit(f"{name} makes crops that are not finite or not varied")
 
 

@@ -142,7 +142,7 @@ def _monai_chain(mode: str | int) -> monai.transforms.Compose:
     t = monai.transforms
     return t.Compose(
         [
-            t.LoadImaged("image"),
+            t.LoadImaged("image", reader="NibabelReader"),
             t.EnsureChannelFirstd("image"),
             t.Orientationd("image", axcodes="RAS", labels=None),
             t.Spacingd("image", (TARGET_MM,) * 3, mode=mode, padding_mode="reflect", scale_extent=True),

@@ -15,8 +15,8 @@ from medssl.scans.simulate import simulate_cohort
 REPEATS = 3
 SCANS = 12
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
-OPTIONS = ["--config", "test", "--device", "cpu", "--epochs", "2", "--set", "encoder.size=small"]
-OPTIONS += ["--set", "crop_size=32", "--set", "training.batch_size=8", "--set", "training.crops_per_scan=8"]
+OPTIONS = ["--config", "test", "--device", "cpu", "--epochs", "2", "--set", "encoder.size=tiny"]
+OPTIONS += ["--set", "crop_size=32", "--set", "training.batch_size=8", "--set", "training.crops_per_scan=16"]
 OPTIONS += ["--set", "speed.precision=float32", "--set", "speed.channels_last=false"]
 
 

@@ -107,7 +107,7 @@ def monai_stream(
     """The loader of MONAI's self-supervised tutorial: four crops of a volume, dropped out and shuffled."""
     t = monai.transforms
     steps: list[Any] = [
-        t.LoadImaged("image"),
+        t.LoadImaged("image", reader="NibabelReader"),
         t.EnsureChannelFirstd("image"),
         t.Orientationd("image", axcodes="RAS", labels=None),
         t.ScaleIntensityd("image"),
