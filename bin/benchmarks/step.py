@@ -195,13 +195,11 @@ def measure_loop(network: Network, scans: list[PreparedScan], settings: StepSett
             resume=False,
             continue_command="",
         )
-        waited = float(run.read_metrics()[-1]["data_wait_share"])
     bare = stream.bare_s[: len(stream.loop_s)]
     return {
         "step in the loop, s": summary(stream.loop_s),
         "bare step, s": summary(bare),
         "bare step / step in the loop": median_ratio(bare, stream.loop_s),
-        "share of the loop that waits for crops": waited,
     }
 
 

@@ -135,13 +135,25 @@ def time_step(
 
 def list_candidates(speed: SpeedConfig, device: torch.device) -> list[StepSettings]:
     """Return the settings that ``speed`` allows on a device, plainest first, not compiled unless told."""
-    half = "float16" if device.type == "cuda" and not torch.cuda.is_bf16_supported() else "bfloat16"
-    precisions = ["float32", half] if speed.precision == "auto" else [speed.precision]
+    precisions = ["float32", *_half(device)] if speed.precision == "auto" else [speed.precision]
     layouts = [False, True] if speed.channels_last == "auto" else [speed.channels_last]
     return [
         StepSettings(str(device), precision, layout, compile=speed.compile is True)
         for precision, layout in product(precisions, layouts)
     ]
+
+
+def has_bfloat16_kernels() -> bool:
+    """Return whether oneDNN has any for this CPU; without them a single step takes minutes."""
+    is_supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return is_supported is not None and bool(is_supported())
+
+
+def _half(device: torch.device) -> list[str]:
+    """Return the 16-bit precision worth a try on a device, if there is one."""
+    if device.type == "cuda":
+        return ["bfloat16" if torch.cuda.is_bf16_supported() else "float16"]
+    return ["bfloat16"] if has_bfloat16_kernels() else []
 
 
 def time_candidates(

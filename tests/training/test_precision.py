@@ -16,6 +16,18 @@ CPU = torch.device("cpu")
 FLOAT32, BFLOAT16 = StepSettings("cpu"), StepSettings("cpu", "bfloat16")
 
 
+@pytest.fixture
+def _has_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16_kernels", lambda: True)
+
+
+def test_what_the_cpu_has_no_kernels_for_is_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16_kernels", lambda: False)
+    assert {c.precision for c in list_candidates(SpeedConfig(), CPU)} == {"float32"}
+    assert {c.precision for c in list_candidates(SpeedConfig(precision="bfloat16"), CPU)} == {"bfloat16"}
+
+
+@pytest.mark.usefixtures("_has_bfloat16")
 def test_auto_on_a_cpu_tries_two_precisions_and_two_layouts() -> None:
     names = [(c.precision, c.channels_last, c.compile) for c in list_candidates(SpeedConfig(), CPU)]
     assert names == [
@@ -103,6 +115,7 @@ def test_when_time_is_up_the_plainest_is_run_once_and_taken() -> None:
     assert trials[1].as_dict()["reason"] == "no time was left to try it"
 
 
+@pytest.mark.usefixtures("_has_bfloat16")
 def test_trying_leaves_network_and_random_state_as_they_were(
     standins: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
