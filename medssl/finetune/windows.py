@@ -88,13 +88,17 @@ def predict_slabs(
     """
     mirrored = _mirror_images(flip_axes)
 
+    def of_mirror_image(image: Tensor, axes: tuple[int, ...]) -> Tensor:
+        with settings.autocast():
+            logits = predict(_flip(image, axes).contiguous(memory_format=settings.memory_format))
+        return _flip(logits.float().softmax(dim=1), axes)
+
     def probabilities(image: Tensor) -> Tensor:
-        total = torch.zeros((), device=image.device)
-        for axes in mirrored:
-            with settings.autocast():
-                logits = predict(image.flip(axes).contiguous(memory_format=settings.memory_format))
-            total = total + logits.float().softmax(dim=1).flip(axes)
-        return total / len(mirrored)
+        first, *others = mirrored
+        total = of_mirror_image(image, first)
+        for axes in others:
+            total += of_mirror_image(image, axes)
+        return total / len(mirrored) if others else total
 
     def across(start: int) -> Tensor:
         planes = read(start, min(start + plan.thickness, plan.length))
@@ -129,15 +133,14 @@ def _average(across: Callable[[int], Tensor], plan: SlabPlan) -> Iterator[Tensor
             total = across(start)
             planes = total.shape[axis]
             along_axis = [-1 if index == axis else 1 for index in range(total.dim())]
-            total = total * weights[:planes].reshape(along_axis)
+            total *= weights[:planes].reshape(along_axis)
             total_weights = weights[:planes].clone()
             if held is not None:
                 total.narrow(axis, 0, held.shape[axis]).add_(held)
                 total_weights[: len(held_weights)] += held_weights
             ready = following - start
-            slab = total.narrow(axis, 0, ready) / total_weights[:ready].reshape(along_axis)
-            held = total.narrow(axis, ready, planes - ready).clone()
-            held_weights = total_weights[ready:]
+            held, held_weights = total.narrow(axis, ready, planes - ready).clone(), total_weights[ready:]
+            slab = total.narrow(axis, 0, ready).div_(total_weights[:ready].reshape(along_axis))
         yield slab
 
 
@@ -171,6 +174,11 @@ def _pad(image: Tensor, window: Size3D) -> Tensor:
     missing = [max(0, side - length) for side, length in zip(window, image.shape[2:], strict=True)]
     width = [amount for gap in reversed(missing) for amount in (0, gap)]
     return F.pad(image, width, mode="replicate") if any(missing) else image
+
+
+def _flip(volume: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Return a volume itself where there is nothing to flip, of which torch would make a copy."""
+    return volume.flip(axes) if axes else volume
 
 
 def _mirror_images(flip_axes: Sequence[int]) -> list[tuple[int, ...]]:
