@@ -54,7 +54,7 @@ class CropOrPadd(PretextTransform):
         """Return the crop ``(C, *crop_size)`` under ``key`` and the volume itself under ``window``."""
         content = volume[:, *parameters]
         if content.shape[1:] == self.crop_size:
-            return {key: content, "window": volume}
+            return {key: content.copy(), "window": volume}
         mean = content.mean(axis=(1, 2, 3), keepdims=True)
         crop = np.broadcast_to(mean, (len(volume), *self.crop_size)).copy()
         before = [
