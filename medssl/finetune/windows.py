@@ -140,7 +140,8 @@ def _average(across: Callable[[int], Tensor], plan: SlabPlan) -> Iterator[Tensor
                 total_weights[: len(held_weights)] += held_weights
             ready = following - start
             held, held_weights = total.narrow(axis, ready, planes - ready).clone(), total_weights[ready:]
-            slab = total.narrow(axis, 0, ready).div_(total_weights[:ready].reshape(along_axis))
+            # Not in place: a slab must not keep the planes that follow it in memory.
+            slab = total.narrow(axis, 0, ready) / total_weights[:ready].reshape(along_axis)
         yield slab
 
 

@@ -1,0 +1,122 @@
+"""Time and disk of preparing heads, and the same on one core beside MONAI's transforms."""
+
+import argparse
+import itertools
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import monai.transforms
+import numpy as np
+import torch
+
+from benchmarks.measure import MEDSSL, Measured, median_ratio, summary, take_turns, timed
+from medssl.config.schema import DataConfig
+from medssl.progress import SilentProgress
+from medssl.scans.check_headers import check_scans
+from medssl.scans.find import find_scans
+from medssl.scans.prepare import prepare_scans
+from medssl.scans.read import read_volume
+from medssl.scans.resample import resample
+from medssl.scans.simulate import simulate_cohort
+from medssl.scans.store import ScanStore
+
+HEAD = (180, 212, 176)
+"""Voxels of 1 mm, which make whole numbers of `TARGET_MM`."""
+
+BESIDE_MONAI = 3
+TARGET_MM = 0.8
+REPEATS = 3
+"""Scans that are also prepared by MONAI, to which spacing from 1 mm, and how often."""
+
+
+def prepare(arguments: argparse.Namespace) -> Measured:
+    """Prepare simulated heads of 1 mm with one process a core, and once more from the store."""
+    (count,) = arguments.scans or (16,)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder, store = Path(scratch) / "scans", Path(scratch) / "store"
+        simulate_cohort(folder, count=count, size=HEAD, spacing_mm=1.0, progress=SilentProgress())
+        measured: Measured = {"scans": count, "source, MB a scan": _mb(folder.glob("sub-*/anat/*")) / count}
+        command = [*MEDSSL, "prepare", str(folder), "--store", str(store)]
+        for name in ("first", "again"):
+            with timed(measured, name):
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        measured["store, MB a scan"] = _mb(store.rglob("*.[bn]*")) / count
+        measured["scans an hour"] = 3600 * count / (measured["first, s"] - measured["again, s"])
+        return measured | _beside_monai(sorted(folder.glob("sub-*/anat/*_T1w.nii.gz"))[:BESIDE_MONAI], store)
+
+
+def _beside_monai(paths: list[Path], store: Path) -> Measured:
+    """Compare with MONAI's chain on one core, reading and computing alike; only ours writes to a store."""
+    torch.set_num_threads(1)
+    data = DataConfig(spacing_mm=(TARGET_MM,) * 3, modality="mr", prepare_workers=0)
+    checked, _ = check_scans(find_scans(paths[0].parents[2]), progress=SilentProgress())
+    scans = [scan for scan in checked if scan.record.path in paths]
+    rounds = itertools.count()
+
+    def ours() -> float:
+        began = time.perf_counter()
+        own_store = ScanStore(store / f"round{next(rounds)}")
+        prepare_scans(
+            scans, store=own_store, spacing_mm=(TARGET_MM,) * 3, data=data, progress=SilentProgress()
+        )
+        return (time.perf_counter() - began) / len(paths)
+
+    def monai_chain(mode: str | int) -> Callable[[], float]:
+        chain = _monai_chain(mode)
+
+        def measure() -> float:
+            began = time.perf_counter()
+            for path in paths:
+                chain({"image": str(path)})
+            return (time.perf_counter() - began) / len(paths)
+
+        return measure
+
+    candidates = {
+        "medssl": ours,
+        "MONAI, linear": monai_chain("bilinear"),
+        "MONAI, cubic as medssl": monai_chain(3),
+    }
+    seconds = take_turns(candidates, repeats=REPEATS)
+    measured: Measured = {f"one core, {name}, s a scan": summary(values) for name, values in seconds.items()}
+    for name, values in seconds.items():
+        if name != "medssl":
+            measured[f"{name} / medssl"] = median_ratio(values, seconds["medssl"])
+    return measured | _difference(paths[0])
+
+
+def _monai_chain(mode: str | int) -> monai.transforms.Compose:
+    t = monai.transforms
+    return t.Compose(
+        [
+            t.LoadImaged("image", reader="NibabelReader"),
+            t.EnsureChannelFirstd("image"),
+            t.Orientationd("image", axcodes="RAS", labels=None),
+            t.Spacingd("image", (TARGET_MM,) * 3, mode=mode, padding_mode="reflect", scale_extent=True),
+            t.CropForegroundd("image", source_key="image", select_fn=lambda image: image > image.min()),
+            t.ScaleIntensityRangePercentilesd("image", 0.5, 99.5, 0, 1, clip=True),
+        ]
+    )
+
+
+def _difference(path: Path) -> Measured:
+    """Compare what both make of a scan, resampled by cubic splines and scaled to its own range."""
+    resampled = monai.transforms.Compose(_monai_chain(3).transforms[:4])({"image": str(path)})["image"][0]
+    theirs = np.asarray(resampled, dtype=np.float32)
+    volume, affine = read_volume(path)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+    ours = resample(volume, (spacing[0], spacing[1], spacing[2]), (TARGET_MM,) * 3)
+    if ours.shape != theirs.shape:
+        raise SystemExit(f"MONAI makes {theirs.shape} of what medssl makes {ours.shape}")
+    difference = np.abs(ours - theirs) / np.ptp(volume)
+    return {
+        "cubic, largest difference, share of the range": float(difference.max()),
+        "cubic, mean difference, share of the range": float(difference.mean()),
+    }
+
+
+def _mb(files: Iterable[Path]) -> float:
+    return sum(file.stat().st_size for file in files) / 1e6
