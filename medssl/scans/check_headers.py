@@ -1,11 +1,12 @@
 """Tell scans that can be used from files that only look like it, by their headers."""
 
-from collections.abc import Generator, Iterator, Sequence
+import math
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
-from math import prod
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from medssl.errors import ScanError
 from medssl.progress import Progress
 from medssl.scans.file_memory import FileMemory, Signature
 from medssl.scans.geometry import describe
-from medssl.scans.processes import Died, count_processes, run_jobs
+from medssl.scans.processes import Died, count_processes, run_batches
 from medssl.scans.read import image_suffix, open_image
 from medssl.scans.record import CheckedScan, Found, ScanHeader, ScanRecord, SkippedScan
 from medssl.scans.sources import source_signature
@@ -29,8 +30,11 @@ HEADER_THREADS = 4
 WORTH_PROCESSES = 5000
 """Headers from which processes are started to parse them: a second of starting saves several."""
 
-_IN_A_JOB = 200
+_IN_A_BATCH = 200
 _HEADER = TypeAdapter(ScanHeader)
+
+Checked = tuple[CheckedScan, ...] | SkippedScan
+"""The scans in a file, or why there is none."""
 
 
 def check_scans(
@@ -57,21 +61,29 @@ def check_scans(
         MedsslError: If what was found out cannot be remembered, or no process can be started.
     """
     data = data or DataConfig()
-    outcomes: dict[int, _Outcome] = {}
-    with progress.track("Checking headers", total=len(found.scans)) as advance:
-        for index, outcome in _recall_all(found.scans, memory, data) if memory else ():
-            outcomes[index] = outcome
+    checked: list[Checked | None] = [None] * len(found.scans)
+
+    def settle(outcomes: Iterable[tuple[_Item, _Outcome]]) -> Iterator[tuple[Path, Signature, str]]:
+        """Keep what became of each file, and yield what is worth remembering."""
+        for (index, path), outcome in outcomes:
+            checked[index] = _scans(found.scans[index], outcome)
             advance()
-        new = {index: record for index, record in enumerate(found.scans) if index not in outcomes}
-        with closing(_check_all(new, data)) as checked:
-            for index, outcome in checked:
-                outcomes[index] = outcome
-                advance()
-    if memory:
-        memory.remember_all(_facts(new, outcomes))
-    in_order = [outcomes[index] for index in range(len(found.scans))]
-    skipped = [outcome.skipped for outcome in in_order if outcome.skipped]
-    return [scan for outcome in in_order for scan in outcome.scans], [*found.skipped, *skipped]
+            if outcome.signature:
+                yield path, outcome.signature, outcome.header
+
+    items = [(index, record.path) for index, record in enumerate(found.scans)]
+    with progress.track("Checking headers", total=len(items)) as advance:
+        if memory:
+            deque(settle(_recall_all(items, memory, data)), maxlen=0)
+        new = [item for item, each in zip(items, checked, strict=True) if each is None]
+        with closing(_check_all(new, data)) as outcomes:
+            facts = settle(outcomes)
+            if memory:
+                memory.remember_all(facts)
+            else:
+                deque(facts, maxlen=0)
+    scans = [scan for each in checked if isinstance(each, tuple) for scan in each]
+    return scans, [*found.skipped, *(each for each in checked if isinstance(each, SkippedScan))]
 
 
 def header_memory(store: Path) -> FileMemory:
@@ -79,115 +91,115 @@ def header_memory(store: Path) -> FileMemory:
     return FileMemory(store / f"headers-{__version__}.jsonl")
 
 
+_Item = tuple[int, Path]
+"""A file to check, and its number among all."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """The scans in a file, or why there is none.
+    """What the header of a file tells, in little that can come from another process.
 
     Attributes:
-        scans: With sound headers.
-        skipped: Why there is none, else None.
+        header: A sound one as JSON, else empty.
+        time_points: Which volumes of a 4-D file count, else empty.
+        reason: Why the file cannot be used, else None.
         signature: Of the file before it was opened, where its header is worth remembering.
     """
 
-    scans: tuple[CheckedScan, ...] = ()
-    skipped: SkippedScan | None = None
+    header: str = ""
+    time_points: tuple[str, ...] = ()
+    reason: str | None = None
     signature: Signature | None = None
 
 
+def _scans(record: ScanRecord, outcome: _Outcome) -> Checked:
+    """Return the scans in a file, or why there is none."""
+    if outcome.reason is not None:
+        return SkippedScan(record.path, outcome.reason)
+    header = _parse_header(outcome.header)
+    if not outcome.time_points:
+        return (CheckedScan(record, header),)
+    is_one = len(outcome.time_points) == 1
+    return tuple(
+        CheckedScan(_at_time_point(record, number, is_one=is_one), header) for number in outcome.time_points
+    )
+
+
+@lru_cache(maxsize=1024)
+def _parse_header(text: str) -> ScanHeader:
+    """Return a header from JSON; scans that have the same share one in memory, others the numbers in it."""
+    header = _HEADER.validate_json(text)
+    affine = tuple(tuple(_share(value, math.copysign(1, value)) for value in row) for row in header.affine)
+    return replace(header, affine=affine)
+
+
+@lru_cache(maxsize=1024)
+def _share(value: float, sign: float) -> float:
+    """Return the same number, as an object that exists already where it was asked for before."""
+    return value
+
+
 def _recall_all(
-    records: Sequence[ScanRecord], memory: FileMemory, data: DataConfig
-) -> Iterator[tuple[int, _Outcome]]:
-    """Yield what is remembered of the scans whose files did not change."""
-    for index, record in enumerate(records):
-        signature = _signature(record.path)
-        known = memory.look_up(record.path, signature) if signature else None
-        if known is None:
+    items: Sequence[_Item], memory: FileMemory, data: DataConfig
+) -> Iterator[tuple[_Item, _Outcome]]:
+    """Yield what is remembered of the files that did not change."""
+    known = memory.look_up_all((path, _signature(path)) for _, path in items)
+    for item, header in zip(items, known, strict=True):
+        if header is None:
             continue
         try:
-            header = _HEADER.validate_json(known)
-            _refuse_larger(header.shape, data.max_scan_gb)
+            _refuse_larger(_parse_header(header).shape, data.max_scan_gb)
         except ValidationError:  # the list is damaged here
             continue
         except ScanError as error:
-            yield index, _Outcome(skipped=SkippedScan(record.path, str(error)))
+            yield item, _Outcome(reason=str(error))
         else:
-            yield index, _Outcome((CheckedScan(record, header),))
+            yield item, _Outcome(header)
 
 
-def _facts(
-    records: dict[int, ScanRecord], outcomes: dict[int, _Outcome]
-) -> Iterator[tuple[Path, Signature, str]]:
-    """Yield what is worth remembering of the scans that were opened."""
-    for index, record in records.items():
-        outcome = outcomes[index]
-        if outcome.signature:
-            header = _HEADER.dump_json(outcome.scans[0].header).decode()
-            yield record.path, outcome.signature, header
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """Scans whose headers one process checks, by their index."""
-
-    records: dict[int, ScanRecord]
-    data: DataConfig
-
-
-def _check_all(
-    records: dict[int, ScanRecord], data: DataConfig
-) -> Generator[tuple[int, _Outcome], None, None]:
-    """Yield the outcome of each scan with its index."""
-    processes = count_processes(data.prepare_workers) if len(records) >= WORTH_PROCESSES else 0
+def _check_all(items: Sequence[_Item], data: DataConfig) -> Generator[tuple[_Item, _Outcome], None, None]:
+    """Yield the outcome of each file."""
+    batches = [items[at : at + _IN_A_BATCH] for at in range(0, len(items), _IN_A_BATCH)]
+    processes = count_processes(data.prepare_workers) if len(items) >= WORTH_PROCESSES else 0
     if not processes:
-        yield from _check_here(_Job(records, data))
+        for batch in batches:
+            yield from zip(batch, _check_batch(batch, data=data), strict=True)
         return
-    items = list(records.items())
-    jobs = [_Job(dict(items[at : at + _IN_A_JOB]), data) for at in range(0, len(items), _IN_A_JOB)]
-    for job, outcomes in run_jobs(_check_job, jobs, processes=processes):
-        yield from _blame(job) if isinstance(outcomes, Died) else outcomes
+    check = partial(_check_list, data=data)
+    for item, outcome in run_batches(check, batches, processes=processes):
+        died = _Outcome(reason="Reading its header ended the process.")
+        yield item, died if isinstance(outcome, Died) else outcome
 
 
-def _check_here(job: _Job) -> Iterator[tuple[int, _Outcome]]:
+def _check_batch(batch: Sequence[_Item], *, data: DataConfig) -> Iterator[_Outcome]:
     pool = ThreadPoolExecutor(HEADER_THREADS)
     try:
-        outcomes = pool.map(partial(_check, data=job.data), job.records.values())
-        yield from zip(job.records, outcomes, strict=True)
+        yield from pool.map(partial(_check, data=data), (path for _, path in batch))
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _check_job(job: _Job) -> list[tuple[int, _Outcome]]:
-    return list(_check_here(job))
+def _check_list(batch: Sequence[_Item], *, data: DataConfig) -> list[_Outcome]:
+    return list(_check_batch(batch, data=data))
 
 
-def _blame(job: _Job) -> Iterator[tuple[int, _Outcome]]:
-    """Check scans one by one of which some end the process that opens them."""
-    singles = [_Job({index: record}, job.data) for index, record in job.records.items()]
-    for single, outcomes in run_jobs(_check_job, singles, processes=1):
-        ((index, record),) = single.records.items()
-        if isinstance(outcomes, Died):
-            yield index, _Outcome(skipped=SkippedScan(record.path, "Reading its header ended the process."))
-        else:
-            yield from outcomes
-
-
-def _check(record: ScanRecord, *, data: DataConfig) -> _Outcome:
-    """Return the scans in a file, or why it cannot be used."""
-    signature = _signature(record.path)
+def _check(path: Path, *, data: DataConfig) -> _Outcome:
+    """Return what the header of a file tells."""
+    signature = _signature(path)
     try:
-        image = open_image(record.path)
+        image = open_image(path)
         _refuse_larger(image.shape, data.max_scan_gb)
         if data.time_points == "skip" or len(image.shape) != 4 or image.shape[3] == 1:
-            return _Outcome((CheckedScan(record, describe(image)),), signature=signature)
+            return _Outcome(_as_text(describe(image)), signature=signature)
         numbers = [str(number) for number in range(image.shape[3])]
         wanted = {"first": numbers[:1], "mean": [MEAN], "all": numbers}[data.time_points]
-        header = describe(AtTimePoint(image, wanted[0]))
+        return _Outcome(_as_text(describe(AtTimePoint(image, wanted[0]))), tuple(wanted))
     except ScanError as error:
-        return _Outcome(skipped=SkippedScan(record.path, str(error)))
-    is_one = len(wanted) == 1
-    return _Outcome(
-        tuple(CheckedScan(_at_time_point(record, number, is_one=is_one), header) for number in wanted)
-    )
+        return _Outcome(reason=str(error))
+
+
+def _as_text(header: ScanHeader) -> str:
+    return _HEADER.dump_json(header).decode()
 
 
 def _signature(path: Path) -> Signature | None:
@@ -199,7 +211,7 @@ def _signature(path: Path) -> Signature | None:
 
 
 def _refuse_larger(shape: tuple[int, ...], max_scan_gb: float) -> None:
-    size_gb = prod(shape) * np.dtype(np.float32).itemsize / 1e9
+    size_gb = math.prod(shape) * np.dtype(np.float32).itemsize / 1e9
     if size_gb > max_scan_gb:
         raise ScanError(f"It takes {size_gb:.3g} GB in memory, and data.max_scan_gb allows {max_scan_gb:g}.")
 

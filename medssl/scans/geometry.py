@@ -1,5 +1,6 @@
 """Where the voxels of a stored image lie in the body, and whether that can be trusted."""
 
+from functools import cache
 from itertools import product
 from math import prod
 from typing import TypeVar
@@ -52,7 +53,7 @@ def describe(image: StoredImage) -> ScanHeader:
 
 def along_ras(header: ScanHeader) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Return a header's shape and spacing in the order R, A, S instead of that of the stored axes."""
-    stored_axes = nib.orientations.axcodes2ornt(header.orientation)[:, 0].argsort()
+    stored_axes = _stored_axes(header.orientation)
     return tuple(header.shape[axis] for axis in stored_axes), tuple(
         header.spacing_mm[axis] for axis in stored_axes
     )
@@ -113,6 +114,12 @@ def _ras_grid(header: ScanHeader) -> tuple[tuple[int, ...], NDArray[np.float64]]
     affine = np.array(header.affine)
     turn = nib.orientations.inv_ornt_aff(nib.io_orientation(affine), header.shape)
     return along_ras(header)[0], affine @ turn
+
+
+@cache
+def _stored_axes(orientation: str) -> tuple[int, ...]:
+    """Return which stored axis runs along R, A and S, of which there are 48 possibilities."""
+    return tuple(nib.orientations.axcodes2ornt(orientation)[:, 0].argsort().tolist())
 
 
 def _volume_shape(image: StoredImage) -> tuple[int, int, int]:

@@ -47,10 +47,11 @@ def plan_spacing(headers: Sequence[ScanHeader], data: DataConfig) -> Spacing:
     """
     if data.spacing_mm != "auto":
         return data.spacing_mm
-    aligned = [along_ras(header) for header in headers]
-    spacings = np.array([spacing for _, spacing in aligned])
+    three = (np.float64, 3)
+    shapes = np.fromiter((along_ras(header)[0] for header in headers), three, len(headers))
+    spacings = np.fromiter((along_ras(header)[1] for header in headers), three, len(headers))
     planned = np.median(spacings, axis=0)
-    coarse = _coarse_axis(planned, np.median([shape for shape, _ in aligned], axis=0))
+    coarse = _coarse_axis(planned, np.median(shapes, axis=0))
     if coarse is not None:
         finest_allowed = np.delete(planned, coarse).max()
         planned[coarse] = max(np.percentile(spacings[:, coarse], COARSE_PERCENTILE), finest_allowed)

@@ -60,6 +60,29 @@ def run_jobs(
                 yield job, Died()
 
 
+def run_batches(
+    function: Callable[[Sequence[J]], Sequence[R]], batches: Sequence[Sequence[J]], *, processes: int
+) -> Iterator[tuple[J, R | Died]]:
+    """Yield each of many small jobs with its result; they are sent to other processes in batches.
+
+    A batch that ends its process is tried again job by job, so that only the one to blame is given up.
+
+    Args:
+        function: Importable by its name; returns a result for each job, in their order.
+        batches: The jobs.
+        processes: How many run at once, at least one.
+
+    Raises:
+        MedsslError: If no process can be started.
+    """
+    for batch, results in run_jobs(function, batches, processes=processes):
+        if not isinstance(results, Died):
+            yield from zip(batch, results, strict=True)
+            continue
+        for (job,), result in run_jobs(function, [[job] for job in batch], processes=1):
+            yield job, result if isinstance(result, Died) else result[0]
+
+
 def _run_until_one_dies(
     function: Callable[[J], R], waiting: deque[J], processes: int
 ) -> Generator[tuple[J, R | Died], None, list[J]]:

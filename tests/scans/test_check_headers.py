@@ -1,4 +1,5 @@
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +14,13 @@ from medssl.progress import SilentProgress
 from medssl.scans import check_headers
 from medssl.scans.check_headers import check_scans
 from medssl.scans.find import find_scans
-from medssl.scans.processes import Died, run_jobs
+from medssl.scans.processes import Died, run_batches
 from medssl.scans.read import open_image, read_volume
 from medssl.scans.record import CheckedScan, Found, ScanHeader, ScanRecord, SkippedScan
 
 WriteScan = Callable[..., Path]
 
-HEADER = ScanHeader((9, 9, 9), (1, 1, 1), "RAS", "int16", ())
+SOUND = check_headers._Outcome(check_headers._as_text(ScanHeader((9, 9, 9), (1, 1, 1), "RAS", "int16", ())))
 
 
 class TestHeaders:
@@ -37,9 +38,9 @@ class TestHeaders:
         ]
 
     def test_order_is_that_of_finding_not_of_finishing(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def slow_for_the_first(record: ScanRecord, **_: object) -> check_headers._Outcome:
-            time.sleep(0.05 if record.scan_id == "0" else 0)
-            return check_headers._Outcome((CheckedScan(record, HEADER),))
+        def slow_for_the_first(path: Path, **_: object) -> check_headers._Outcome:
+            time.sleep(0.05 if path.name == "0" else 0)
+            return SOUND
 
         monkeypatch.setattr(check_headers, "_check", slow_for_the_first)
         records = tuple(ScanRecord(Path(str(number)), str(number), "s") for number in range(20))
@@ -51,10 +52,10 @@ class TestHeaders:
     def test_an_error_drops_what_was_not_begun(self, monkeypatch: pytest.MonkeyPatch) -> None:
         begun = []
 
-        def slow(record: ScanRecord, **_: object) -> check_headers._Outcome:
-            begun.append(record)
+        def slow(path: Path, **_: object) -> check_headers._Outcome:
+            begun.append(path)
             time.sleep(0.01)
-            return check_headers._Outcome((CheckedScan(record, HEADER),))
+            return SOUND
 
         class Interrupting(SilentProgress):
             @contextmanager
@@ -157,14 +158,14 @@ def test_many_headers_are_parsed_in_processes(
     found = find_scans(tmp_path / "in")
     here = check_scans(found, progress=SilentProgress())
     monkeypatch.setattr(check_headers, "WORTH_PROCESSES", 5)
-    monkeypatch.setattr(check_headers, "_IN_A_JOB", 2)
+    monkeypatch.setattr(check_headers, "_IN_A_BATCH", 2)
     counted: list[int] = []
 
-    def counting(function: Callable[..., object], jobs: list[object], *, processes: int) -> Iterator[object]:
+    def counting(function: Callable[..., Any], batches: list[Any], *, processes: int) -> Iterator[object]:
         counted.append(processes)
-        return run_jobs(function, jobs, processes=processes)
+        return run_batches(function, batches, processes=processes)
 
-    monkeypatch.setattr(check_headers, "run_jobs", counting)
+    monkeypatch.setattr(check_headers, "run_batches", counting)
     assert check_scans(found, progress=SilentProgress(), data=DataConfig(prepare_workers=2)) == here
     assert counted == [2]
 
@@ -172,16 +173,37 @@ def test_many_headers_are_parsed_in_processes(
 def test_a_header_that_ends_the_process_is_skipped_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dying(function: Callable[..., object], jobs: list[Any], *, processes: int) -> Iterator[object]:
-        return ((job, Died() if 3 in job.records else function(job)) for job in jobs)
+    def dying(function: object, batches: list[Any], *, processes: int) -> Iterator[object]:
+        return ((item, Died() if item[0] == 3 else SOUND) for batch in batches for item in batch)
 
     monkeypatch.setattr(check_headers, "WORTH_PROCESSES", 0)
-    monkeypatch.setattr(check_headers, "run_jobs", dying)
-    monkeypatch.setattr(
-        check_headers, "_check", lambda record, **_: check_headers._Outcome((CheckedScan(record, HEADER),))
-    )
+    monkeypatch.setattr(check_headers, "run_batches", dying)
     records = tuple(ScanRecord(Path(str(number)), str(number), "s") for number in range(6))
     found = Found("plain", records, ())
     checked, skipped = check_scans(found, progress=SilentProgress(), data=DataConfig(prepare_workers=1))
     assert [scan.record.scan_id for scan in checked] == ["0", "1", "2", "4", "5"]
     assert skipped == [SkippedScan(Path("3"), "Reading its header ended the process.")]
+
+
+def test_memory_for_many_scans_stays_small(write_scan: WriteScan, tmp_path: Path) -> None:
+    count = 2000
+    first = write_scan("in/0.nii")
+    for number in range(1, count):
+        (tmp_path / "in" / f"{number}.nii").hardlink_to(first)
+    found = find_scans(tmp_path / "in")
+    for _ in ("first", "again"):
+        tracemalloc.start()
+        memory = check_headers.header_memory(tmp_path / "store")
+        checked, _ = check_scans(found, progress=SilentProgress(), memory=memory)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len({id(scan.header) for scan in checked}) == 1
+        assert held_bytes < 800 * count
+
+
+def test_numbers_are_shared_with_their_signs() -> None:
+    affine = ((-0.0, 2.0, 0.0, 5.5), (2.0, -0.0, 0.0, -5.5))
+    headers = [ScanHeader((9, 9, 9 + n), (1.0, 1.0, 1.0), "RAS", "int16", affine) for n in range(2)]
+    parsed = [check_headers._parse_header(check_headers._as_text(header)) for header in headers]
+    assert [repr(header) for header in parsed] == [repr(header) for header in headers]
+    assert parsed[0].affine[0][3] is parsed[1].affine[0][3]

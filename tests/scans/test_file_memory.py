@@ -50,3 +50,39 @@ def test_names_that_are_not_unicode_are_remembered(tmp_path):
     odd = Path("/scans/M\udcfcller.nii.gz")
     FileMemory(tmp_path / "facts.jsonl").remember(odd, (1, 2), "abc")
     assert FileMemory(tmp_path / "facts.jsonl").look_up(odd, (1, 2)) == "abc"
+
+
+def test_many_are_looked_up_at_once(tmp_path):
+    memory = FileMemory(tmp_path / "facts.jsonl")
+    memory.remember_all((Path(f"/scans/{number}"), (1, number), str(number)) for number in range(5))
+    asked = [(Path("/scans/3"), (1, 3)), (Path("/scans/1"), None), (Path("/scans/4"), (1, 4)), (SCAN, (1, 4))]
+    for each in (memory, FileMemory(tmp_path / "facts.jsonl")):
+        assert list(each.look_up_all(asked)) == ["3", None, "4", None]
+
+
+def test_the_last_of_several_facts_counts_and_the_same_is_not_added_again(tmp_path):
+    memory = FileMemory(tmp_path / "facts.jsonl")
+    for fact in ("abc", "def", "def"):
+        memory.remember(SCAN, (100, 5), fact)
+    assert len((tmp_path / "facts.jsonl").read_text().splitlines()) == 2
+    assert (
+        memory.look_up(SCAN, (100, 5))
+        == FileMemory(tmp_path / "facts.jsonl").look_up(SCAN, (100, 5))
+        == "def"
+    )
+
+
+def test_a_list_that_is_damaged_or_removed_tells_nothing(tmp_path):
+    listing = tmp_path / "facts.jsonl"
+    FileMemory(listing).remember(SCAN, (100, 5), "abc")
+    known = FileMemory(listing)
+    listing.write_bytes(b'\xff\xfe\n["/scans/a.nii.gz", [1], 5, "abc"]\n3\n')
+    assert known.look_up(SCAN, (100, 5)) is None
+    assert FileMemory(listing).look_up(SCAN, (100, 5)) is None
+    listing.unlink()
+    assert known.look_up(SCAN, (100, 5)) is None
+
+
+def test_nothing_is_written_where_there_is_nothing_to_remember(tmp_path):
+    FileMemory(tmp_path / "store" / "facts.jsonl").remember_all([])
+    assert not (tmp_path / "store").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medssl.errors import MedsslError
-from medssl.scans.processes import Died, count_processes, run_jobs
+from medssl.scans.processes import Died, count_processes, run_batches, run_jobs
 
 KILL_OWN_PROCESS = "__import__('os').kill(__import__('os').getpid(), 9)"
 
@@ -40,6 +40,16 @@ def test_only_the_job_that_ends_its_process_is_given_up():
     jobs = ["1", KILL_OWN_PROCESS, "2", "3", "__import__('time').sleep(0.2)", KILL_OWN_PROCESS + " or 0", "4"]
     results = dict(run_jobs(eval, jobs, processes=2))
     assert results == dict(zip(jobs, [1, Died(), 2, 3, None, Died(), 4], strict=True))
+
+
+def evaluate_each(batch):
+    return [eval(job) for job in batch]
+
+
+def test_only_the_job_of_a_batch_that_ends_its_process_is_given_up():
+    batches = [["1", "2"], ["3", KILL_OWN_PROCESS, "4"], ["5"]]
+    results = dict(run_batches(evaluate_each, batches, processes=1))
+    assert results == {"1": 1, "2": 2, "3": 3, KILL_OWN_PROCESS: Died(), "4": 4, "5": 5}
 
 
 def test_an_exception_ends_the_run():
