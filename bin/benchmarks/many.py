@@ -56,10 +56,11 @@ def _make_index(folder: Path, count: int) -> None:
         if index % IN_A_FOLDER == 0:
             subject.mkdir(parents=True)
             voxels = random.integers(0, 1000, (10, 11, 12)).astype(np.int16)
-            image = nib.Nifti1Image(voxels, np.diag([*random.uniform(0.5, 2, 3), 1]))
-            content = image.to_bytes()[image.header.sizeof_hdr :]
-        image.header["srow_x"][3], image.header["srow_y"][3] = random.uniform(-200, 200, 2)
-        packed = gzip.compress(image.header.binaryblock + content, compresslevel=1)
+            content = nib.Nifti1Image(voxels, np.diag([*random.uniform(0.5, 2, 3), 1])).to_bytes()
+            header = nib.Nifti1Header(content[: nib.Nifti1Header.sizeof_hdr])
+        for row in ("srow_x", "srow_y", "srow_z"):
+            header[row][3] = random.uniform(-200, 200)
+        packed = gzip.compress(header.binaryblock + content[header.sizeof_hdr :], compresslevel=1)
         (subject / f"scan{index:06}.nii.gz").write_bytes(packed)
 
 
