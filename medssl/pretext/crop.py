@@ -7,6 +7,7 @@ from monai.config import KeysCollection
 
 from medssl.pretext.task import PretextTransform
 from medssl.pretext.turns import allowed_turns
+from medssl.scans.store import widen
 
 Box = tuple[slice, ...]
 
@@ -23,6 +24,8 @@ class CropOrPadd(PretextTransform):
 
     The volume is left untouched under ``window``.
     """
+
+    takes_float16 = True
 
     def __init__(
         self,
@@ -55,7 +58,7 @@ class CropOrPadd(PretextTransform):
         content = volume[:, *parameters]
         if content.shape[1:] == self.crop_size:
             return {key: content.copy(), "window": volume}
-        mean = content.mean(axis=(1, 2, 3), keepdims=True)
+        mean = widen(content).mean(axis=(1, 2, 3), keepdims=True)
         crop = np.broadcast_to(mean, (len(volume), *self.crop_size)).copy()
         before = [
             (size - extent) // 2 for size, extent in zip(self.crop_size, content.shape[1:], strict=True)

@@ -103,7 +103,8 @@ class InpaintingPretextd(PretextTransform):
     def apply(self, volume: np.ndarray, parameters: np.ndarray, *, key: str) -> dict[str, Any]:
         """Return the masked volume under ``key``, the target and the mask."""
         visible = (~parameters).ravel().astype(np.float32)
-        mean = volume.reshape(len(volume), -1) @ visible / visible.sum()
+        mean = volume.reshape(len(volume), -1) @ visible
+        mean /= parameters.size - np.count_nonzero(parameters)
         return {
             key: np.where(parameters, mean[:, None, None, None], volume),
             "inpainting_target": volume,

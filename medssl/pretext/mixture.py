@@ -11,6 +11,7 @@ from medssl.networks.encoder import Encoder
 from medssl.networks.model import Model
 from medssl.pretext.crop import CropOrPadd
 from medssl.pretext.task import Batch, Prediction, PretextTask, Sample, SeededCompose
+from medssl.scans.store import widen
 
 Predictions = Mapping[str, Prediction]
 
@@ -139,6 +140,8 @@ def collate(samples: Sequence[Sample], keys: Sequence[str]) -> dict[str, Tensor]
 
 def _stack(values: Sequence[object]) -> Tensor:
     stacked = np.stack([np.asarray(value) for value in values])
+    if stacked.dtype == np.float16:
+        stacked = widen(stacked)
     dtype = {"i": np.int64, "u": np.int64, "f": np.float32}.get(stacked.dtype.kind)
     return torch.from_numpy(np.ascontiguousarray(stacked, dtype=dtype))
 

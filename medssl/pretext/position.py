@@ -29,6 +29,7 @@ from medssl.pretext.task import (
     TaskHead,
     TaskSettings,
 )
+from medssl.scans.store import widen
 
 NO_ROOM = -1
 """Target of a sample whose scan is too small for two patches; it is neither trained on nor scored."""
@@ -85,6 +86,8 @@ class PositionPretextd(PretextTransform):
     voxels, int64 ``(2, 3)``. The volume itself stays as it is.
     """
 
+    takes_float16 = True
+
     def __init__(
         self,
         keys: KeysCollection,
@@ -128,10 +131,10 @@ class PositionPretextd(PretextTransform):
     def apply(self, volume: np.ndarray, parameters: Placement, *, key: str) -> dict[str, Any]:
         """Return the patches, the target and the boxes."""
         size = self.pair.patch_size
-        patches = np.zeros((2, len(volume), *size), dtype=volume.dtype)
+        patches = np.zeros((2, len(volume), *size), dtype=np.float32)
         if parameters.target != NO_ROOM:
             for patch, start in zip(patches, parameters.starts, strict=True):
-                patch[:] = volume[:, *(slice(a, a + b) for a, b in zip(start, size, strict=True))]
+                patch[:] = widen(volume[:, *(slice(a, a + b) for a, b in zip(start, size, strict=True))])
         return {
             "position_patches": standardise(patches) if self.normalise else patches,
             "position_target": np.int64(parameters.target),

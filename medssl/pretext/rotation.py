@@ -38,6 +38,8 @@ class RotationPretextd(PretextTransform):
     turned axes point to in the patient if the volume came in RAS.
     """
 
+    takes_float16 = True
+
     def __init__(self, keys: KeysCollection, *, turns: Sequence[Turn] | None = None) -> None:
         """Set what is drawn from.
 

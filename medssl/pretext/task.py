@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from medssl.config.schema import NonNegativeFloat, Section
 from medssl.networks.encoder import Encoder
+from medssl.scans.store import widen
 
 Batch = Mapping[str, Tensor]
 Sample = Mapping[str, Any]
@@ -181,7 +182,13 @@ class PretextTransform(MapTransform, Reseeded, ABC):
 
     A subclass implements `draw`, which uses only ``self.R`` and the shape, and `apply`, a pure function of
     the volume and the drawn parameters, which can therefore be tested and replayed exactly.
+
+    Attributes:
+        takes_float16: Whether `apply` takes voxels of 16 bits, as they are stored, as well as float32. So it
+            is where voxels are only moved; to compute with them, they are widened.
     """
+
+    takes_float16: ClassVar[bool] = False
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """Draw parameters once and apply them to each key.
@@ -193,13 +200,17 @@ class PretextTransform(MapTransform, Reseeded, ABC):
             A copy of ``data`` with the transform's inputs and targets added.
         """
         result = dict(data)
-        volumes = {str(key): np.asarray(data[key], dtype=np.float32) for key in self.key_iterator(result)}
+        volumes = {str(key): self._as_taken(data[key]) for key in self.key_iterator(result)}
         if not volumes:  # the keys may be missing, if the caller allowed it
             return result
         parameters = self.draw(next(iter(volumes.values())).shape[1:])
         for key, volume in volumes.items():
             result.update(self.apply(volume, parameters, key=key))
         return result
+
+    def _as_taken(self, volume: Any) -> np.ndarray:
+        array = np.asarray(volume)
+        return array if self.takes_float16 and array.dtype == np.float16 else widen(array)
 
     @abstractmethod
     def draw(self, shape: tuple[int, ...]) -> Any:

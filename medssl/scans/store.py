@@ -56,6 +56,9 @@ MANTISSA_BITS_MORE = np.uint32(23 - 10)
 EXPONENT_BIAS_MORE = np.float32(2.0 ** (127 - 15))
 """How float32 differs from float16 (IEEE 754)."""
 
+INFINITY_BITS = np.uint16(0x7C00)
+"""Float16's infinity; as a whole number, every finite value that is not negative is less."""
+
 NOT_IN_VOXELS = {
     "spacing_mm",
     "val_fraction",
@@ -204,17 +207,26 @@ def open_voxels(store_path: Path) -> blosc2.NDArray | np.ndarray:
     return blosc2.open(str(store_path), mode="r", mmap_mode="r", dparams=one_thread)
 
 
-def widen(voxels: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Return stored voxels as float32, every value as it was.
+def widen(voxels: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Return stored voxels as float32, every value as it was; float32 comes back itself.
 
     Moves the bits of all voxels at once, which takes a fifth of the time of ``astype``. That is right for
     what a store should hold, finite and not negative; anything else comes out larger than float16 can be,
     and is then converted the plain way.
     """
+    if voxels.dtype != np.float16:
+        return voxels.astype(np.float32, copy=False)
     widened = (voxels.view(np.uint16).astype(np.uint32) << MANTISSA_BITS_MORE).view(np.float32)
     widened *= EXPONENT_BIAS_MORE
     is_as_stored = widened.size == 0 or widened.max() <= np.finfo(np.float16).max
     return widened if is_as_stored else voxels.astype(np.float32)
+
+
+def all_finite(voxels: NDArray[np.floating]) -> bool:
+    """Tell whether no voxel is NaN or infinite; ``np.isfinite`` takes ten times as long for float16."""
+    if voxels.dtype == np.float16 and voxels.size and voxels.view(np.uint16).max() < INFINITY_BITS:
+        return True
+    return bool(np.isfinite(voxels).all())
 
 
 def checksum(content: bytes) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from medssl.errors import MedsslError, NoUsableScanError, ScanError
+from medssl.scans.store import all_finite, widen
 from medssl.training.seeds import derive_seed
 
 READ_FAILURES = (MedsslError, OSError, RuntimeError, ValueError)
@@ -78,12 +79,13 @@ class CropSampler(Generic[ScanT]):
             seed: Any number in [0, 2**63).
 
         Returns:
-            What the transform makes of what was read, and ``"seed"``.
+            What the transform makes of what was read, voxels as float32, and ``"seed"``.
 
         Raises:
             ScanError: If the stored voxels are not finite; reading may raise others of `READ_FAILURES`.
         """
-        return self._transformed(scan, self._read(scan, seed), seed)
+        sample = self._transformed(scan, self._read(scan, seed), seed)
+        return {key: widen(value) if _is_float16(value) else value for key, value in sample.items()}
 
     def sample_first_readable(self, candidates: Iterable[ScanT], seed: int) -> dict[str, Any]:
         """Return the sample of the first candidate that can be read, and report those that cannot.
@@ -104,7 +106,7 @@ class CropSampler(Generic[ScanT]):
 
     def _read(self, scan: ScanT, seed: int) -> dict[str, Any]:
         window = self._read_window(scan, rng=np.random.default_rng(derive_seed("window", seed)))
-        if not np.isfinite(window["image"]).all():
+        if not all_finite(window["image"]):
             raise ScanError("its stored voxels are not all finite")
         return dict(window)
 
@@ -129,3 +131,7 @@ class CropSampler(Generic[ScanT]):
             self._unreadable.add(scan.record.scan_id)
         if not is_known:
             self._on_unreadable(scan, reason)
+
+
+def _is_float16(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype == np.float16

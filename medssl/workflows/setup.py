@@ -98,7 +98,7 @@ def open_stream(scans: Sequence[PreparedScan], *, network: Network, progress: Pr
 
 
 def read_image(scan: PreparedScan, *, size: Size3D, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Return a random window of a scan ``(1, X, Y, Z)`` under ``image``, and where in the scan it lies."""
+    """Return a random window of a scan under ``image``, as it is stored, and where in the scan it lies."""
     window = read_window(scan, size, rng)
     return {
         "image": window.voxels,

@@ -10,6 +10,7 @@ from torch import nn
 from medssl.errors import ConfigError
 from medssl.pretext.inpainting import InpaintingSettings, InpaintingTask
 from medssl.pretext.mixture import PretextMixture, PretextModel, collate
+from medssl.pretext.registry import build_tasks, task_names
 from medssl.pretext.task import CueReport, PretextTask, PretextTransform, TaskHead, TaskSettings
 
 
@@ -250,3 +251,22 @@ class TestCollate:
         assert (batch["key"].dtype, tuple(batch["key"].shape)) == (dtype, shape)
         assert batch["key"].is_contiguous()
         assert set(batch) == {"key"}
+
+
+@pytest.mark.parametrize("size", [(40, 40, 40), (12, 30, 40)])
+@pytest.mark.parametrize(
+    "names", [[name] for name in task_names()] + [["rotation", "inpainting", "position"]]
+)
+def test_stored_voxels_make_the_same_batch_as_widened_ones(names, size, make_context, make_blobs):
+    tasks = build_tasks({name: {} for name in names}, make_context(scan_shapes=(size,)))
+    mixture = PretextMixture(tasks, (16, 16, 16))
+    transform = mixture.make_transform()
+    stored = make_blobs(size).astype(np.float16)
+
+    def batch(voxels):
+        place = {"window_start": np.zeros(3, dtype=int), "scan_shape": np.array(size)}
+        samples = [transform.set_random_state(seed)({"image": voxels, **place}) for seed in range(4)]
+        return collate(samples, mixture.batch_keys)
+
+    fast, plain = batch(stored), batch(stored.astype(np.float32))
+    assert all(torch.equal(fast[key], plain[key]) for key in mixture.batch_keys)

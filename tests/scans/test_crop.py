@@ -39,7 +39,7 @@ def scan(put):
 def test_a_window_is_a_slice_of_the_stored_scan(scan, size, seed):
     window = read_window(scan, size, np.random.default_rng(seed))
     assert window.voxels.shape == (1, *np.minimum(size, scan.shape))
-    assert window.voxels.dtype == np.float32
+    assert window.voxels.dtype == np.float16
     box = tuple(slice(first, first + side) for first, side in zip(window.start, size, strict=True))
     np.testing.assert_array_equal(window.voxels[0], open_voxels(scan.store_path)[:][box])
 

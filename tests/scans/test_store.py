@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from medssl.config.schema import DataConfig
 from medssl.errors import MedsslError
 from medssl.scans.record import IntensityRecipe, ScanHeader, ScanRecord
-from medssl.scans.store import ScanStore, open_voxels, recipe_key, widen
+from medssl.scans.store import ScanStore, all_finite, open_voxels, recipe_key, widen
 
 RECORD = ScanRecord(Path("/scans/a.nii.gz"), "a", "sub-a")
 AFFINE = ((-1.0, 0.0, 0.0, 9.5), (0.0, 1.0, 0.0, 0.25), (0.0, 0.0, 3.0, -7.0), (0.0, 0.0, 0.0, 1.0))
@@ -128,6 +128,15 @@ def test_widening_keeps_every_value_that_float16_can_have():
     stored = halves[(halves >= 0) & (halves <= 1)]
     for voxels in (halves, stored, stored[::3], stored[:0]):
         np.testing.assert_array_equal(widen(voxels), voxels.astype(np.float32))
+
+
+def test_voxels_are_finite_unless_one_is_not():
+    voxels = np.array([0, 1, 0.5, -2], dtype=np.float16)
+    assert all_finite(voxels)
+    assert all_finite(voxels[:0])
+    for odd in (np.nan, np.inf, -np.inf, -np.nan):
+        for dtype in (np.float16, np.float32):
+            assert not all_finite(np.array([*voxels, odd], dtype=dtype))
 
 
 def test_threads_can_share_an_open_scan(store):
