@@ -23,7 +23,12 @@ VOLUMES = {
 }
 """How many, and their voxels: small ones flatter whoever reads whole volumes; hospitals have the others."""
 
-ON_DISK = {"medssl": "store/**/*.[bn]*", "memory maps": "flat/*", "MONAI": "monai/*"}
+ON_DISK = {
+    "medssl": "store/**/*.[bn]*",
+    "medssl, compressed": "packed/**/*.[bn]*",
+    "memory maps": "flat/*",
+    "MONAI": "monai/*",
+}
 
 REPEATS = 3
 SECONDS = 2.0

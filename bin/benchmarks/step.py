@@ -6,6 +6,8 @@ the table, checkpoints. A bare step is forward, backward and update on a batch t
 
 import argparse
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator
@@ -55,7 +57,7 @@ def step(arguments: argparse.Namespace) -> Measured:
         settings, measured = _choose(scans)
         measured |= measure_loop(make_network(scans, THREE_TASKS), scans, settings, Path(scratch) / "run")
         measured |= _tasks(scans, settings)
-        return measured | _device(scans)
+        return measured | _device(scans) | _allocator(folder, Path(scratch) / "store")
 
 
 def make_network(
@@ -232,3 +234,31 @@ def _device(scans: list[PreparedScan]) -> Measured:
         candidates = {str(takes): lambda takes=takes: wait(takes_batches=takes) for takes in (False, True)}
         bare, loop = take_turns(candidates, repeats=REPEATS).values()
     return {"bare / loop, where a device takes 20 ms for 4 crops": median_ratio(bare, loop)}
+
+
+def _allocator(folder: Path, store: Path) -> Measured:
+    """Compare a step with freed memory kept and without: it cannot be undone, so each in its own process."""
+
+    def run(name: str) -> float:
+        command = [sys.executable, "-m", "benchmarks.step", name, str(folder), str(store)]
+        place = Path(__file__).parents[1]
+        return float(subprocess.run(command, check=True, capture_output=True, cwd=place).stdout)
+
+    kept, returned = take_turns(
+        {name: lambda name=name: run(name) for name in ("kept", "returned")}, repeats=REPEATS
+    ).values()
+    return {"step, freed memory returned / kept": median_ratio(returned, kept)}
+
+
+def _child(name: str, folder: Path, store: Path) -> None:
+    if name == "kept":
+        keep_freed_memory()
+    scans = cohorts.prepare(folder, store, DATA)
+    network = make_network(scans, THREE_TASKS)
+    bench, settings = make_bench(network, first_batch(network, scans)), StepSettings("cpu")
+    bench(settings)
+    print(statistics.median(bench(settings)[1] for _ in range(5)))
+
+
+if __name__ == "__main__":
+    _child(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -19,6 +19,7 @@ from torch import Tensor
 from benchmarks import cohorts
 from medssl.config.schema import DataConfig, PretrainConfig
 from medssl.progress import SilentProgress
+from medssl.scans.record import PreparedScan
 from medssl.scans.store import open_voxels
 from medssl.training.prefetch import batches_in_order
 from medssl.workflows.setup import build_network, open_stream
@@ -36,13 +37,15 @@ def all_streams(folder: Path, scratch: Path) -> dict[str, OpenStream]:
     """Return every stream over the scans of a folder, not begun; ``scratch`` takes what they keep on disk."""
     paths = sorted(folder.glob("*.nii"))
     data = DataConfig(spacing_mm=(1.0, 1.0, 1.0), crop_to_foreground=False, val_fraction=0.0)
+    compressed = data.model_copy(update={"compress": True})
     scans = cohorts.prepare(folder, scratch / "store", data)
+    packed = cohorts.prepare(folder, scratch / "packed", compressed)
     files = [str(path) for path in paths]
     cache = scratch / "monai"
     flat = _write_memory_maps(scans, scratch / "flat")
 
     @contextmanager
-    def ours() -> Generator[Batches]:
+    def ours(scans: Sequence[PreparedScan]) -> Generator[Batches]:
         config = PretrainConfig.model_validate(
             {
                 "tasks": {"rotation": {}, "inpainting": {}},
@@ -59,7 +62,8 @@ def all_streams(folder: Path, scratch: Path) -> dict[str, OpenStream]:
             yield (batch["image"] for batch in batches)
 
     return {
-        "medssl": ours,
+        "medssl": lambda: ours(scans),
+        "medssl, compressed": lambda: ours(packed),
         "memory map, threads": lambda: _memory_maps(flat),
         "MONAI PersistentDataset": lambda: monai_stream(files, cache, is_corrupted=True),
         "MONAI PersistentDataset, crops alone": lambda: monai_stream(files, cache, is_corrupted=False),

@@ -14,9 +14,8 @@ KEPT_BYTES = 2**30
 def keep_freed_memory() -> None:
     """Ask glibc to keep the memory of one training step for the next, instead of returning it to the system.
 
-    Otherwise the system hands out and zeroes the same pages at every step. On two cores of a virtual machine
-    a step of a small SegResNet takes 2.7 s instead of 3.5 s so, and making a crop 2.5 ms instead of 4.2 ms;
-    the memory needed at most grows by a tenth. Other C libraries are left as they are.
+    Otherwise the system hands out and zeroes the same pages at every step; `bin/bench step` tells what that
+    costs. Other C libraries are left as they are.
     """
     if platform.libc_ver()[0] != "glibc":
         return

@@ -19,6 +19,7 @@ from medssl.scans.manifest import write_skipped
 from medssl.scans.record import SkippedScan
 from medssl.scans.store import ScanStore
 from medssl.scans.unlabelled import find_unlabelled
+from medssl.training.allocator import keep_freed_memory
 from medssl.training.devices import choose_device
 from medssl.training.settings import StepSettings
 from medssl.workflows.cohort import none_usable, tell_skipped
@@ -78,6 +79,7 @@ def predict(
         UsageError: If ``run``, ``source`` or ``out`` do not fit.
         NoUsableScanError: If no scan can be used.
     """
+    keep_freed_memory()
     models = find_models(run)
     settings = StepSettings(str(choose_device(device)))
     predictor, network = load_predictor(models, settings=settings, flips=flips)
