@@ -1,7 +1,7 @@
 """Sliding windows over a large scan, beside MONAI's inferer on the whole of it.
 
 The network is next to nothing, so that what is compared is everything round it. Each runs in a process of its
-own, whose peak memory is told. Freed memory is kept as `medssl predict` keeps it; MONAI leaves that to others.
+own, whose peak memory is told. Freed memory is kept as `medssl predict` keeps it, unlike MONAI.
 """
 
 import argparse
