@@ -7,7 +7,8 @@ from typing import Any
 from torch import nn
 
 from medssl.errors import UsageError
-from medssl.export.bundle import BundleModel, Embedder, export_bundle
+from medssl.export.bundle import export_bundle
+from medssl.export.bundle_model import BundleModel, Embedder
 from medssl.export.exported import Exported, quoted
 from medssl.export.graph import ImageModel, export_graph
 from medssl.export.monai import export_monai
@@ -103,15 +104,18 @@ def _read_bundle_model(weights: Path) -> BundleModel:
     modality = max(modalities, key=modalities.__getitem__)
     if "goal" not in provenance:
         encoder, _ = load_encoder(weights)
-        return BundleModel(Embedder(encoder), encoder.in_channels, None, ("image",), provenance, modality)
+        return BundleModel(Embedder(encoder), encoder.in_channels, ("image",), provenance, modality)
     finetuned = load_model(weights)
-    goal = finetuned.goal
-    if not isinstance(goal, Segmentation):
-        raise UsageError("A bundle holds an encoder or a segmentation; export a classifier with --to onnx.")
-    class_names = {value: goal.class_names[value] for value in goal.classes}
-    channel_names = provenance["channel_names"]
-    network = ImageModel(finetuned.model)
-    return BundleModel(network, len(channel_names), class_names, channel_names, provenance, modality)
+    network, channel_names = ImageModel(finetuned.model), provenance["channel_names"]
+    about = (network, len(channel_names), channel_names, provenance, modality)
+    match finetuned.goal:
+        case Segmentation(classes=classes, class_names=class_names):
+            return BundleModel(*about, class_names={value: class_names[value] for value in classes})
+        case Classification(covariates=(), targets=targets):
+            return BundleModel(*about, targets={target.name: target.classes for target in targets})
+    raise UsageError(
+        f"{weights} wants covariates beside the scan, for which a bundle has no place: use --to onnx."
+    )
 
 
 def _export_safetensors(weights: Path, *, out: Path) -> Exported:
