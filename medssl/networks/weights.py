@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -22,6 +23,10 @@ ENOUGH = 0.9
 
 NAMES_SHOWN = 3
 
+POSITION_TABLE = "relative_position_bias_table"
+POSITION_INDEX = "relative_position_index"
+"""What MONAI's SwinUNETR calls its biases by relative position, and which of them is each pair's."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
@@ -31,7 +36,8 @@ class LoadReport:
 
     Attributes:
         matched: Loaded as they are.
-        adapted: Loaded after fitting the first convolution to another number of input channels.
+        adapted: Loaded after fitting: the first convolution to another number of input channels, attention
+            biases to another size of window.
         missing: The network's tensors that kept their values.
         unused: Given tensors that the network has no place for.
         share: Share of the network's parameters that were loaded, 0 to 1.
@@ -111,6 +117,10 @@ def load_weights(
     given channels and spread evenly over the network's, so that an image repeated in every channel gives
     the same activations as before.
 
+    A Swin transformer's biases by relative position are interpolated to the network's own size of window
+    (trilinearly; Swin Transformer, Liu et al., ICCV 2021, section 3.2, does so bicubically in two dimensions).
+    Which of them is each pair's stays as it is, and is not counted.
+
     Args:
         module: The network; changed in place, and not at all when the load is refused.
         state: Tensors by the names of ``module.state_dict()``.
@@ -129,7 +139,9 @@ def load_weights(
     for name in report.matched:
         own[name].copy_(state[name])
     for name in report.adapted:
-        own[name].copy_(_fit_channels(state[name], own[name].shape[1]))
+        is_table = name.endswith(POSITION_TABLE)
+        fitted = _fit_table(state[name], own[name]) if is_table else _fit_channels(state[name], own[name])
+        own[name].copy_(fitted)
     return report
 
 
@@ -141,16 +153,22 @@ def _compare(module: nn.Module, state: Mapping[str, Tensor]) -> LoadReport:
     adapted = [
         name
         for name, tensor in given.items()
-        if name not in matched and id(own[name]) == stem and _differ_in_channels(tensor, own[name])
+        if name not in matched
+        and (
+            (id(own[name]) == stem and _differ_in_channels(tensor, own[name]))
+            or (name.endswith(POSITION_TABLE) and _differ_in_window(tensor, own[name]))
+        )
     ]
+    # It follows from the window's size, so the network's own is right as it is.
+    kept = [name.replace(POSITION_TABLE, POSITION_INDEX) for name in adapted if name.endswith(POSITION_TABLE)]
     # Two names of the residual U-Net can stand for one tensor, which is there as soon as one of them is.
     loaded = {id(own[name]) for name in (*matched, *adapted)}
     sizes = {id(parameter): parameter.numel() for parameter in module.parameters()}
     return LoadReport(
         matched=tuple(matched),
         adapted=tuple(adapted),
-        missing=tuple(name for name, tensor in own.items() if id(tensor) not in loaded),
-        unused=tuple(name for name in state if name not in {*matched, *adapted}),
+        missing=tuple(name for name, tensor in own.items() if id(tensor) not in loaded and name not in kept),
+        unused=tuple(name for name in state if name not in {*matched, *adapted, *kept}),
         share=sum(sizes[key] for key in loaded & sizes.keys()) / sum(sizes.values()),
     )
 
@@ -159,8 +177,26 @@ def _differ_in_channels(given: Tensor, own: Tensor) -> bool:
     return given.ndim == own.ndim and (given.shape[0], *given.shape[2:]) == (own.shape[0], *own.shape[2:])
 
 
-def _fit_channels(weight: Tensor, channels: int) -> Tensor:
+def _fit_channels(weight: Tensor, own: Tensor) -> Tensor:
+    channels = own.shape[1]
     return weight.sum(dim=1, keepdim=True).expand(-1, channels, -1, -1, -1) / channels
+
+
+def _differ_in_window(given: Tensor, own: Tensor) -> bool:
+    is_table = given.ndim == own.ndim == 2 and given.shape[1] == own.shape[1]
+    return is_table and _side(given) ** 3 == len(given) and _side(own) ** 3 == len(own)
+
+
+def _fit_table(table: Tensor, own: Tensor) -> Tensor:
+    """Return ``(side**3, heads)`` for the offsets of another window; the largest of both fall together."""
+    offsets = table.float().T.reshape(1, -1, *[_side(table)] * 3)  # (1, heads, dX, dY, dZ)
+    resized = F.interpolate(offsets, size=[_side(own)] * 3, mode="trilinear", align_corners=True)
+    return resized.flatten(2)[0].T
+
+
+def _side(table: Tensor) -> int:
+    """Return how many offsets there are along each axis of a cubic window, 2 * window - 1."""
+    return round(len(table) ** (1 / 3))
 
 
 def _counted(names: Iterable[str], word: str) -> str:

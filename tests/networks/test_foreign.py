@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from monai.networks.nets import SegResNet, SwinUNETR, resnet18
+from monai.networks.nets.swin_unetr import SwinTransformer
 from torch import Tensor, nn
 
 from medssl.errors import CheckpointError
@@ -17,7 +18,7 @@ from medssl.networks.foreign import load_foreign
 from medssl.networks.resnet import ResNetEncoder
 from medssl.networks.segresnet import SegResNetEncoder
 from medssl.networks.swin_unetr import SwinUNETREncoder
-from medssl.networks.weights import save_encoder
+from medssl.networks.weights import load_weights, save_encoder
 
 
 def unet(in_channels: int = 1) -> Encoder:
@@ -130,3 +131,41 @@ def test_what_is_no_weights_file_is_refused(content: str, tmp_path: Path) -> Non
     with pytest.raises(CheckpointError, match=r"weights\.pth"):
         load_foreign(unet(), path)
     assert not harmed.exists()
+
+
+def swin(window: int) -> nn.Module:
+    """Return MONAI's transformer of SwinUNETR with windows of another size."""
+    return SwinTransformer(
+        in_chans=1, embed_dim=12, window_size=(window,) * 3, patch_size=(2, 2, 2), depths=(1, 1, 1, 1),
+        num_heads=(3, 6, 12, 24),
+    )  # fmt: skip
+
+
+def test_swin_weights_for_another_size_of_window(tmp_path: Path) -> None:
+    source = swin(window=4)
+    table = source.layers1[0].blocks[0].attn.relative_position_bias_table
+    offsets = torch.linspace(-1, 1, 7)  # of a window of 4 voxels, as shares of the farthest
+    with torch.no_grad():
+        table[:, 0] = torch.cartesian_prod(offsets, offsets, offsets) @ torch.tensor([1.0, 10.0, 100.0])
+    torch.save({"state_dict": source.state_dict()}, tmp_path / "swin.pt")
+    target = SwinUNETREncoder(in_channels=1, feature_size=12, depths=(1, 1, 1, 1))
+    index = target.swinViT.layers1[0].blocks[0].attn.relative_position_index.clone()
+    report = load_foreign(target, tmp_path / "swin.pt")
+    assert (report.share, report.missing, report.unused) == (1, (), ())
+    assert len(report.adapted) == 4
+    assert all(name.endswith("relative_position_bias_table") for name in report.adapted)
+    attention = target.swinViT.layers1[0].blocks[0].attn
+    assert torch.equal(attention.relative_position_index, index)
+    offsets = torch.linspace(-1, 1, 13)
+    expected = torch.cartesian_prod(offsets, offsets, offsets) @ torch.tensor([1.0, 10.0, 100.0])
+    torch.testing.assert_close(attention.relative_position_bias_table[:, 0], expected, rtol=0, atol=1e-4)
+    qkv = source.layers1[0].blocks[0].attn.qkv.weight
+    assert torch.equal(attention.qkv.weight, qkv)
+
+
+def test_swin_tables_of_another_number_of_heads_do_not_fit() -> None:
+    target = SwinUNETREncoder(in_channels=1, feature_size=12, depths=(1, 1, 1, 1))
+    name = "swinViT.layers1.0.blocks.0.attn.relative_position_bias_table"
+    for shape in ((7**3, 4), (7 * 7 * 5, 3)):
+        report = load_weights(target, {name: torch.zeros(shape)}, allow_partial=True)
+        assert (report.adapted, report.unused) == ((), (name,))
