@@ -90,7 +90,10 @@ def build_stock(encoder: Encoder) -> Stock:
                 "num_classes": OUT_CHANNELS,
             }
             return _stock(resnet18 if name == "resnet18" else resnet50, arguments)
-    raise UsageError(f"MONAI has no network with the encoder {name}: export it with --to nnunet.")
+    raise UsageError(
+        f"MONAI has no network with the encoder {name}, as DynUNet's skips are convolutions with a stride where "
+        "nnU-Net's pool: export it with --to nnunet."
+    )
 
 
 def monai_state(encoder: Encoder) -> dict[str, Tensor]:
