@@ -2,11 +2,11 @@
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,10 @@ from medssl import __version__
 from medssl.config.schema import DataConfig
 from medssl.errors import ScanError
 from medssl.progress import Progress
+from medssl.scans.dicom.series import folder_signature, series_folder
 from medssl.scans.file_memory import FileMemory, Signature
 from medssl.scans.geometry import describe
-from medssl.scans.processes import Died, count_processes, run_batches
+from medssl.scans.processes import Died, count_processes, make_batches, run_batches
 from medssl.scans.read import image_suffix, open_image
 from medssl.scans.record import CheckedScan, Found, ScanHeader, ScanRecord, SkippedScan
 from medssl.scans.sources import source_signature
@@ -29,6 +30,9 @@ HEADER_THREADS = 4
 
 WORTH_PROCESSES = 5000
 """Headers from which processes are started to parse them: a second of starting saves several."""
+
+FILES_OF_A_SERIES = 50
+"""How many headers a DICOM series counts as, of which there is one in each of its files."""
 
 _IN_A_BATCH = 200
 _HEADER = TypeAdapter(ScanHeader)
@@ -143,7 +147,8 @@ def _recall_all(
     items: Sequence[_Item], memory: FileMemory, data: DataConfig
 ) -> Iterator[tuple[_Item, _Outcome]]:
     """Yield what is remembered of the files that did not change."""
-    known = memory.look_up_all((path, _signature(path)) for _, path in items)
+    of_folder = cache(folder_signature)  # the files of a folder are those of each of its series
+    known = memory.look_up_all((path, _signature(path, of_folder)) for _, path in items)
     for item, header in zip(items, known, strict=True):
         if header is None:
             continue
@@ -159,8 +164,9 @@ def _recall_all(
 
 def _check_all(items: Sequence[_Item], data: DataConfig) -> Generator[tuple[_Item, _Outcome], None, None]:
     """Yield the outcome of each file."""
-    batches = [items[at : at + _IN_A_BATCH] for at in range(0, len(items), _IN_A_BATCH)]
-    processes = count_processes(data.prepare_workers) if len(items) >= WORTH_PROCESSES else 0
+    sizes = [1 if image_suffix(path.name) else FILES_OF_A_SERIES for _, path in items]
+    batches = make_batches(zip(items, sizes, strict=True), size=_IN_A_BATCH)
+    processes = count_processes(data.prepare_workers) if sum(sizes) >= WORTH_PROCESSES else 0
     if not processes:
         for batch in batches:
             yield from zip(batch, _check_batch(batch, data=data), strict=True)
@@ -202,11 +208,16 @@ def _as_text(header: ScanHeader) -> str:
     return _HEADER.dump_json(header).decode()
 
 
-def _signature(path: Path) -> Signature | None:
-    """Return the signature of a file that is a scan by itself; the headers of DICOM are read to find them."""
+def _signature(path: Path, of_folder: Callable[[Path], Signature] = folder_signature) -> Signature | None:
+    """Return the signature of a scan, or None where it is not there.
+
+    Args:
+        path: Of the file, or of one of a DICOM series.
+        of_folder: Returns that of a folder of DICOM files.
+    """
     try:
-        return source_signature(path) if image_suffix(path.name) else None
-    except OSError:
+        return source_signature(path) if image_suffix(path.name) else of_folder(series_folder(path))
+    except (OSError, ScanError):
         return None
 
 

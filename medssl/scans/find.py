@@ -1,14 +1,18 @@
 """Find the scans a user points at: a file, a folder of any depth, or a table."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
+from medssl.config.schema import DataConfig
 from medssl.errors import NoUsableScanError, UsageError
 from medssl.progress import Progress, SilentProgress
 from medssl.scans.dicom.places import ARCHIVE_SUFFIX, is_archive, may_be_dicom
-from medssl.scans.find_dicom import find_series, share_subjects
+from medssl.scans.file_memory import FileMemory
+from medssl.scans.find_dicom import FoundSeries, find_series, share_subjects
 from medssl.scans.layouts import (
     DATASET_FILE,
     NNUNET,
@@ -24,7 +28,20 @@ from medssl.scans.table import TABLE_SUFFIXES, TableRow, read_scan_table
 from medssl.scans.walk import walk_files
 
 
-def find_scans(source: Path, *, progress: Progress | None = None) -> Found:
+class FindSeries(Protocol):
+    """`find_series`, told how to."""
+
+    def __call__(self, root: Path, files: Iterable[str]) -> tuple[list[FoundSeries], list[SkippedScan]]:
+        """Find the series that files belong to."""
+
+
+def find_scans(
+    source: Path,
+    *,
+    progress: Progress | None = None,
+    data: DataConfig | None = None,
+    memory: FileMemory | None = None,
+) -> Found:
     """Find scans without opening them, but for the headers of DICOM files, which alone tell the series.
 
     In a folder, label maps (by folder name, file name or ``dataset.json``) and DICOM files that show no
@@ -39,21 +56,30 @@ def find_scans(source: Path, *, progress: Progress | None = None) -> Found:
         source: An image file, a folder, a zip archive of DICOM series, or a CSV with an ``image`` column
             (see `read_scan_table`).
         progress: Gets a bar where there may be DICOM; nobody by default.
+        data: In how many processes many DICOM headers are read; None for the defaults.
+        memory: Of DICOM folders, so that those that did not change need not be read; see
+            `medssl.scans.find_dicom.series_memory`.
 
     Raises:
+        MedsslError: If what was found out cannot be remembered, or no process can be started.
         UsageError: If ``source`` does not exist, or is a table that cannot be read.
         NoUsableScanError: If there is no image file at all.
     """
-    progress = progress or SilentProgress()
+    find = partial(
+        find_series,
+        progress=progress or SilentProgress(),
+        workers=(data or DataConfig()).prepare_workers,
+        memory=memory,
+    )
     if not source.exists():
         raise UsageError(f"{source} does not exist.")
     if source.is_dir():
-        found = _find_in_folder(source, progress)
+        found = _find_in_folder(source, find)
     elif source.suffix.lower() in TABLE_SUFFIXES:
         listed, notes = find_in_table(source)
         found = Found("CSV", tuple(record for record, _ in listed), (), notes)
     else:
-        found = _find_file(source, progress)
+        found = _find_file(source, find)
     if not found.scans and not found.skipped:
         raise NoUsableScanError(
             f"No scan in {source}: nothing there is DICOM or ends in .nii.gz, .nii, .mha, .nrrd or .mgz."
@@ -61,7 +87,7 @@ def find_scans(source: Path, *, progress: Progress | None = None) -> Found:
     return found
 
 
-def _find_in_folder(root: Path, progress: Progress) -> Found:
+def _find_in_folder(root: Path, find: FindSeries) -> Found:
     files, skipped = walk_files(root, _is_wanted)
     layout = recognise_layout(root, files)
     images, others = [], []
@@ -74,9 +100,7 @@ def _find_in_folder(root: Path, progress: Progress) -> Found:
             skipped.append(SkippedScan(root / file, reason))
         else:
             images.append(file)
-    records, notes = _name_all(
-        root, images, others, skipped, is_nnunet=layout.name == NNUNET, progress=progress
-    )
+    records, notes = _name_all(root, images, others, skipped, is_nnunet=layout.name == NNUNET, find=find)
     return Found(layout.name, records, tuple(skipped), (*layout.notes, *notes))
 
 
@@ -91,11 +115,11 @@ def _name_all(
     others: Sequence[str],
     skipped: list[SkippedScan],
     *,
-    progress: Progress,
+    find: FindSeries,
     is_nnunet: bool = False,
 ) -> tuple[tuple[ScanRecord, ...], tuple[str, ...]]:
     """Name images and the DICOM series that other files belong to; add to what is skipped."""
-    series, unusable = find_series(root, others, progress=progress)
+    series, unusable = find(root, others)
     skipped += unusable
     names = [*images, *(each.name for each in series)]
     records, notes = name_scans(root, names, is_nnunet=is_nnunet)
@@ -130,10 +154,10 @@ def find_in_table(table: Path) -> tuple[list[tuple[ScanRecord, TableRow]], tuple
     return list(zip(scans, rows, strict=True)), table_notes if has_subjects else (*table_notes, *notes)
 
 
-def _find_file(path: Path, progress: Progress) -> Found:
+def _find_file(path: Path, find: FindSeries) -> Found:
     if is_archive(path):
         skipped: list[SkippedScan] = []
-        records, notes = _name_all(path.parent, [], [path.name], skipped, progress=progress)
+        records, notes = _name_all(path.parent, [], [path.name], skipped, find=find)
         return Found("file", records, tuple(skipped), notes)
     if image_suffix(path.name) is None and not is_series(path):
         return Found("file", (), ())

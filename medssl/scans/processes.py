@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -81,6 +81,24 @@ def run_batches(
             continue
         for (job,), result in run_jobs(function, [[job] for job in batch], processes=1):
             yield job, result if isinstance(result, Died) else result[0]
+
+
+def make_batches(jobs: Iterable[tuple[J, int]], *, size: int) -> list[list[J]]:
+    """Deal jobs out to batches, in their order.
+
+    Args:
+        jobs: Each with its size.
+        size: What a batch is full at; a job that is larger fills one.
+    """
+    batches: list[list[J]] = []
+    filled = size
+    for job, its_size in jobs:
+        if filled >= size:
+            batches.append([])
+            filled = 0
+        batches[-1].append(job)
+        filled += its_size
+    return batches
 
 
 def _run_until_one_dies(

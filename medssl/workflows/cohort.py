@@ -11,6 +11,7 @@ from medssl.errors import NoUsableScanError
 from medssl.progress import Progress
 from medssl.scans.check_headers import check_scans, header_memory
 from medssl.scans.find import find_scans
+from medssl.scans.find_dicom import series_memory
 from medssl.scans.manifest import read_manifest, read_skipped, write_manifest, write_skipped
 from medssl.scans.plan import plan_spacing
 from medssl.scans.prepare import prepare_scans
@@ -72,7 +73,7 @@ def find_candidates(
 
     Args:
         source: A folder, file or CSV.
-        data: Of which ``spacing_mm`` is used.
+        data: What 4-D and large scans count as, the spacing if it is set, and the number of processes.
         progress: Who is told.
         has_test_scans: Whether to keep scans that a table sets aside as test cases; an encoder must not have
             seen what it will be tested on.
@@ -81,7 +82,8 @@ def find_candidates(
     Raises:
         NoUsableScanError: If no header is sound.
     """
-    found = find_scans(source, progress=progress)
+    folders = series_memory(store) if store else None
+    found = find_scans(source, progress=progress, data=data, memory=folders)
     for note in found.notes:
         progress.say(note)
     if not has_test_scans:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from medssl.errors import MedsslError
-from medssl.scans.processes import Died, count_processes, run_batches, run_jobs
+from medssl.scans.processes import Died, count_processes, make_batches, run_batches, run_jobs
 
 KILL_OWN_PROCESS = "__import__('os').kill(__import__('os').getpid(), 9)"
 
@@ -50,6 +50,15 @@ def test_only_the_job_of_a_batch_that_ends_its_process_is_given_up():
     batches = [["1", "2"], ["3", KILL_OWN_PROCESS, "4"], ["5"]]
     results = dict(run_batches(evaluate_each, batches, processes=1))
     assert results == {"1": 1, "2": 2, "3": 3, KILL_OWN_PROCESS: Died(), "4": 4, "5": 5}
+
+
+def test_batches_are_full_at_their_size_and_keep_the_order():
+    assert make_batches([("a", 1), ("b", 2), ("c", 9), ("d", 1), ("e", 1)], size=3) == [
+        ["a", "b"],
+        ["c"],
+        ["d", "e"],
+    ]
+    assert make_batches([], size=3) == []
 
 
 def test_an_exception_ends_the_run():

@@ -4,10 +4,13 @@ Two series never end in one volume, nor two directions or spacings of one; and w
 spacing is not averaged over the gap, but the series refused.
 """
 
+import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 from medssl.errors import ScanError
 from medssl.scans.dicom.places import is_archive, is_dicom, list_folder, on_disk
 from medssl.scans.dicom.slices import NoSliceError, Slice, read_slices
+from medssl.scans.file_memory import Signature, file_signature
 
 MIN_SLICES = 3
 """Of fewer it cannot be told whether one is missing between them."""
@@ -33,6 +37,10 @@ OFF_LINE_VOXELS = 0.1
 """Largest distance of a slice from the line through the first and the last."""
 
 
+_SIGNATURE_BYTES = 7
+"""So that it is a whole number of 64 bits to whatever reads it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """Slices that belong together.
@@ -41,29 +49,36 @@ class Series:
         files: Their names in the folder, sorted; the first stands for the series.
         slices: In the order in which they lie along the body; empty where the series is refused.
         reason: Why it cannot be read as a volume, or None.
-        patient_id: Whom it shows; to compare, never to tell.
+        patient_id: Whom the first file shows; to compare, never to tell.
+        is_lasting: Whether the reason lies in the files, rather than in this machine at this moment.
     """
 
     files: tuple[str, ...]
     slices: tuple[Slice, ...] = ()
     reason: str | None = None
     patient_id: str = field(default="", repr=False)
-
-
-Signature = tuple[int, int]
+    is_lasting: bool = True
 
 
 def folder_signature(folder: Path) -> Signature:
     """Return two numbers that change when a DICOM file of a folder, or the archive it is in, changes.
+
+    They are the bytes in all files and a hash of their names, sizes, times and permissions.
 
     Raises:
         OSError: If the folder is not there.
         ScanError: If it cannot be opened.
     """
     archive = on_disk(folder)
-    files = [archive] if is_archive(archive) else [folder / name for name in list_folder(folder)]
-    states = [file.stat() for file in files]
-    return sum(state.st_size for state in states), sum(state.st_mtime_ns for state in states)
+    if is_archive(archive):
+        return file_signature(archive)
+    size_bytes = 0
+    digest = hashlib.blake2b(digest_size=_SIGNATURE_BYTES)
+    for name in list_folder(folder):
+        state = os.stat(os.path.join(folder, name))  # noqa: PTH116, PTH118 - a Path for each costs time
+        size_bytes += state.st_size
+        digest.update(f"{name!r} {state.st_size} {state.st_mtime_ns} {state.st_mode}\n".encode())
+    return size_bytes, int.from_bytes(digest.digest())
 
 
 def series_in(folder: Path) -> tuple[Series, ...]:
@@ -107,16 +122,19 @@ def series_of(path: Path) -> Series:
 @lru_cache(maxsize=16)
 def _series_in(folder: Path, signature: Signature) -> tuple[Series, ...]:
     alike: dict[tuple[object, ...], list[Slice]] = defaultdict(list)
-    refused: dict[tuple[str, str], list[str]] = defaultdict(list)
+    refused: dict[tuple[str, str, bool], list[str]] = defaultdict(list)
     for name in filter(lambda name: is_dicom(folder / name), list_folder(folder)):
         try:
             for each in read_slices(folder / name):
                 alike[_likeness(each)].append(each)
         except NoSliceError as error:
-            refused[error.series_uid, str(error)].append(name)
+            refused[error.series_uid, str(error), error.is_lasting].append(name)
     series = [
         *(series for slices in alike.values() for series in _separate(slices)),
-        *(Series(tuple(names), reason=reason) for (_, reason), names in refused.items()),
+        *(
+            Series(tuple(names), reason=reason, is_lasting=is_lasting)
+            for (_, reason, is_lasting), names in refused.items()
+        ),
     ]
     return tuple(sorted(series, key=lambda each: each.files[0]))
 
@@ -168,7 +186,8 @@ def _in_order(slices: Sequence[Slice]) -> Series:
     ordered = tuple(slices[index] for index in np.argsort(heights_mm, kind="stable"))
     files = tuple(sorted({each.name for each in slices}))
     reason = _gap_reason(np.sort(heights_mm)) or _line_reason(ordered)
-    return Series(files, () if reason else ordered, reason, slices[0].patient_id)
+    patient_id = min(slices, key=attrgetter("name")).patient_id
+    return Series(files, () if reason else ordered, reason, patient_id)
 
 
 def _gap_reason(heights_mm: NDArray[np.float64]) -> str | None:

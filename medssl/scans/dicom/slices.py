@@ -8,11 +8,13 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.filereader import read_partial
 from pydicom.pixels import get_decoder
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
 from medssl.errors import ScanError
@@ -36,6 +38,7 @@ SEPARATING = (
 )  # fmt: skip
 """What may differ between the volumes of one series: echoes, magnitude and phase, time points."""
 
+_PATIENT_ID = Tag("PatientID")
 _SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 
 
@@ -81,11 +84,17 @@ class NoSliceError(ScanError):
 
     Attributes:
         series_uid: Of the series it belongs to.
+        is_lasting: Whether the header says so, rather than this machine at this moment.
     """
 
-    def __init__(self, reason: str, *, series_uid: str = "") -> None:
+    def __init__(self, reason: str, *, series_uid: str = "", is_lasting: bool = False) -> None:
         super().__init__(reason)
         self.series_uid = series_uid
+        self.is_lasting = is_lasting
+
+
+class _NoDecoderError(ScanError):
+    """The compression of a file is not read here."""
 
 
 def read_slices(path: Path) -> list[Slice]:
@@ -106,9 +115,32 @@ def read_slices(path: Path) -> list[Slice]:
         _refuse_other_than_volumes(header)
         return list(_slices(header, path.name))
     except ScanError as error:
-        raise NoSliceError(str(error), series_uid=series_uid) from error
+        is_lasting = not isinstance(error, _NoDecoderError)
+        raise NoSliceError(str(error), series_uid=series_uid, is_lasting=is_lasting) from error
     except Exception as error:
         raise NoSliceError(_damaged(error), series_uid=series_uid) from error
+
+
+def read_patient_id(path: Path) -> str:
+    """Return whom a DICOM file shows, as `Slice` has it, from the first few tags of its header.
+
+    Raises:
+        ScanError: If it cannot be read.
+    """
+    try:
+        with open_file(path) as file:
+            header = read_partial(
+                cast(BinaryIO, file), _is_beyond_patient_id, force=True, specific_tags=[_PATIENT_ID]
+            )
+    except ScanError:
+        raise
+    except Exception as error:
+        raise ScanError(_damaged(error)) from error
+    return str(header.get("PatientID") or "")
+
+
+def _is_beyond_patient_id(tag: BaseTag, vr: str | None, length: int) -> bool:
+    return tag > _PATIENT_ID
 
 
 def _damaged(error: Exception) -> str:
@@ -135,9 +167,9 @@ def _refuse_unreadable_compression(syntax: UID) -> None:
         try:
             is_available = get_decoder(syntax).is_available
         except NotImplementedError as error:
-            raise ScanError(f"Its compression ({syntax.name}) is not read.") from error
+            raise _NoDecoderError(f"Its compression ({syntax.name}) is not read.") from error
         if not is_available:
-            raise ScanError(
+            raise _NoDecoderError(
                 f"Its voxels are compressed ({syntax.name}): install what reads them with "
                 "pip install 'medssl[dicom]'."
             )

@@ -303,6 +303,7 @@ def test_no_tag_of_the_patient_reaches_any_output(write_series: WriteSeries, tmp
     runs = [
         ["inspect", tmp_path / "scans", "--json"],
         ["pretrain", tmp_path / "scans", "--out", out, *shared, "--set", "data.val_fraction=0.5"],
+        ["prepare", tmp_path / "scans", "--store", tmp_path / "medssl-store", "--config", "test"],
     ]
     told = ""
     for words in runs:
@@ -311,6 +312,8 @@ def test_no_tag_of_the_patient_reaches_any_output(write_series: WriteSeries, tmp
         )
         told += done.stdout + done.stderr
     assert (out / "encoder.safetensors").exists(), told
+    remembered = {file.name.partition("-")[0] for file in (tmp_path / "medssl-store").glob("*.jsonl")}
+    assert {"series", "headers"} <= remembered
     written = b"".join(
         file.read_bytes() for file in sorted(tmp_path.rglob("*")) if _is_output(file, tmp_path)
     )
