@@ -91,8 +91,8 @@ def build_stock(encoder: Encoder) -> Stock:
             }
             return _stock(resnet18 if name == "resnet18" else resnet50, arguments)
     raise UsageError(
-        f"MONAI has no network with the encoder {name}, as DynUNet's skips are convolutions with a stride where "
-        "nnU-Net's pool: export it with --to nnunet."
+        f"MONAI has no network with the encoder {name}, as DynUNet's skips are convolutions with a stride "
+        "where nnU-Net's pool: export it with --to nnunet."
     )
 
 

@@ -118,8 +118,8 @@ def load_weights(
     the same activations as before.
 
     A Swin transformer's biases by relative position are interpolated to the network's own size of window
-    (trilinearly; Swin Transformer, Liu et al., ICCV 2021, section 3.2, does so bicubically in two dimensions).
-    Which of them is each pair's stays as it is, and is not counted.
+    (trilinearly; Swin Transformer, Liu et al., ICCV 2021, section 3.2, does so bicubically in 2D). Which of
+    them is each pair's stays as it is, and is not counted.
 
     Args:
         module: The network; changed in place, and not at all when the load is refused.
