@@ -3,15 +3,16 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medssl.cli.console import command_progress, print_rows
 from medssl.cli.options import Device, Seed, Settings, Store
-from medssl.config.finetune_schema import FinetuneConfig
-from medssl.config.load import load_run_config
 from medssl.errors import UsageError
+
+if TYPE_CHECKING:
+    from medssl.config.finetune_schema import FinetuneConfig
 
 DEFAULT_PRESET = "finetune"
 
@@ -111,6 +112,9 @@ def finetune(
             "speed.device": device,
         }
     )
+    from medssl.config.finetune_schema import FinetuneConfig  # pydantic takes 0.3 s
+    from medssl.config.load import load_run_config
+
     resolved = load_run_config(FinetuneConfig, origin, [*overrides, *(settings or [])])
     _run(data, config=resolved, out=resume or out, encoder=encoder, store=store, resume=resume is not None)
 
@@ -118,7 +122,7 @@ def finetune(
 def _run(
     data: Path | None,
     *,
-    config: FinetuneConfig,
+    config: "FinetuneConfig",
     out: Path | None,
     encoder: Path | None,
     store: Path | None,

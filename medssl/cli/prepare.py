@@ -8,7 +8,6 @@ import typer
 
 from medssl.cli.console import command_progress, print_rows
 from medssl.cli.options import Settings
-from medssl.config.load import load_config
 from medssl.errors import SkippedScansError, UsageError
 
 DEFAULT_PRESET = "laptop"
@@ -28,6 +27,8 @@ def prepare(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 4 when scans were skipped.")] = False,
 ) -> None:
     """Prepare scans for pretraining, once; with --shard, a part of them, for a cluster's array job."""
+    from medssl.config.load import load_config  # pydantic takes 0.3 s
+
     resolved = load_config(config, settings or [])
     number, count = _parse_shard(shard)
     from medssl.workflows.prepare import Shard  # torch takes seconds

@@ -4,15 +4,16 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medssl.cli.console import command_progress, print_line, print_rows
 from medssl.cli.options import Device, Seed, Settings, Store
-from medssl.config.load import load_config
-from medssl.config.schema import PretrainConfig
 from medssl.errors import SkippedScansError, UsageError
+
+if TYPE_CHECKING:
+    from medssl.config.schema import PretrainConfig
 
 DEFAULT_PRESET = "laptop"
 FLAG_FIELDS = {
@@ -61,6 +62,8 @@ def pretrain(
     """Pretrain a 3D encoder on a folder of unlabelled scans."""
     if resume is not None:
         _refuse_with_resume(source, out=out, config=config, store=store, dry_run=dry_run or None)
+    from medssl.config.load import load_config  # pydantic takes 0.3 s
+
     origin = _find_config(config, resume)
     flags = _flags_as_overrides(
         encoder=encoder,
@@ -95,7 +98,7 @@ def print_results(run: Path) -> None:
 def _train(
     source: Path | None,
     *,
-    config: PretrainConfig,
+    config: "PretrainConfig",
     run: Path,
     store: Path | None,
     is_resumed: bool,
@@ -117,7 +120,7 @@ def _train(
         raise SkippedScansError(f"{outcome.skipped} files were skipped; {run / 'skipped.csv'} says why.")
 
 
-def _print_dry_run(source: Path, *, config: PretrainConfig, out: Path | None, store: Path | None) -> None:
+def _print_dry_run(source: Path, *, config: "PretrainConfig", out: Path | None, store: Path | None) -> None:
     from medssl.workflows.dry_run import dry_run
 
     preview = dry_run(source, config=config, out=out, store=store, progress=command_progress())
@@ -156,6 +159,8 @@ def _select_tasks(origin: str | Path, tasks: str | None) -> list[str]:
     """Return an override that leaves only ``tasks``, with the settings that the config has for them."""
     if tasks is None:
         return []
+    from medssl.config.load import load_config
+
     settings = load_config(origin).tasks
     chosen = {name.strip(): settings.get(name.strip(), {}) for name in tasks.split(",")}
     return [f"tasks={json.dumps(chosen)}"]

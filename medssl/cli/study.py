@@ -9,8 +9,6 @@ import typer
 from medssl.cli.console import command_progress, print_line, print_rows
 from medssl.cli.finetune import DEFAULT_PRESET, as_overrides, config_of
 from medssl.cli.options import Device, Seed, Settings, Store
-from medssl.config.finetune_schema import StudyConfig
-from medssl.config.load import load_run_config
 from medssl.errors import UsageError
 
 MODES = {
@@ -96,6 +94,9 @@ def study(
             "speed.device": device,
         }
     )
+    from medssl.config.finetune_schema import StudyConfig  # pydantic takes 0.3 s
+    from medssl.config.load import load_run_config
+
     resolved = load_run_config(StudyConfig, origin, [*overrides, *(settings or [])])
     from medssl.workflows.study import study as run_study  # torch and monai take seconds
     from medssl.workflows.study_cost import estimate
