@@ -3,6 +3,7 @@
 import os
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +155,13 @@ def test_a_missing_decoder_is_not_remembered(
 
 
 def test_what_is_remembered_does_not_depend_on_the_patient(write_series: WriteSeries, tmp_path: Path) -> None:
+    def of_one_size(patient: str, index: int, dataset: FileDataset) -> None:
+        dataset.PatientID = patient
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"1.2.{index}"
+
     remembered = []
     for patient in ("1234", "9876"):
-        for file in write_series("scans/ct", edit=of(patient)):
+        for file in write_series("scans/ct", edit=partial(of_one_size, patient)):
             os.utime(file, (1, 1))
         found = find_again(tmp_path / "scans")
         check_scans(found, progress=SilentProgress(), memory=header_memory(tmp_path / "store"))
