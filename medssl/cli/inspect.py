@@ -33,12 +33,22 @@ def inspect(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Scans read at once; if left out one a core, at most 8.")
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="How training would read them, such as data.time_points=mean.",
+            metavar="FIELD=VALUE",
+        ),
+    ] = None,
 ) -> None:
     """Show what is in a folder of scans, what is odd, and what would be skipped and why."""
-    from medssl.scans.inspect import inspect_folder  # takes 0.4 s, which --help need not wait for
+    from medssl.config.load import load_config  # these take 0.4 s, which --help need not wait for
+    from medssl.scans.inspect import inspect_folder
 
+    data = load_config(None, settings or []).data
     workers = workers or min(count_cores(), MAX_DEFAULT_WORKERS)
-    inspection = inspect_folder(source, workers=workers, progress=command_progress())
+    inspection = inspect_folder(source, workers=workers, progress=command_progress(), data=data)
     if as_json:
         console.out(json.dumps(inspection.as_dict(), indent=2, allow_nan=False), highlight=False)
     else:

@@ -88,7 +88,8 @@ def prepare_cases(
 
     The first channel is prepared as for pretraining, see `prepare_scans`; further channels and the label map
     are cut and resampled with it. A case of which any part cannot be used is skipped with the reason; so is a
-    second one with the same first channel. Both lists keep the order of ``cases``.
+    second one with the same first channel. Both lists keep the order of ``cases``. A case is one volume: of a
+    4-D image it is the first or the mean where ``data.time_points`` says so and there are no label maps.
 
     Args:
         cases: From `medssl.scans.datasets.find_labelled`.
@@ -132,8 +133,9 @@ def _check_headers(
         for case in cases
         for image in case.images
     )
-    of_one_volume = data.model_copy(update={"time_points": "skip"})
-    checked, skipped = check_scans(Found("", records, ()), progress=progress, data=of_one_volume)
+    is_one_volume = data.time_points != "all" and not any(case.label for case in cases)
+    data = data.model_copy(update={"time_points": data.time_points if is_one_volume else "skip"})
+    checked, skipped = check_scans(Found("", records, ()), progress=progress, data=data)
     headers = {(scan.record.scan_id, scan.record.path): scan for scan in checked}
     reasons = {scan.path: scan.reason for scan in skipped}
     sound: dict[str, list[CheckedScan]] = {}

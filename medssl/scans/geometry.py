@@ -131,7 +131,7 @@ def _volume_shape(image: StoredImage) -> tuple[int, int, int]:
     if len(shape) > 3:
         raise ScanError(
             f"It is {len(shape)}-D ({size}), a series or a vector field; store each volume in its own file, "
-            "or set data.time_points, as far as it is for pretraining."
+            "or set data.time_points (in fine-tuning, first and mean for what has no label map)."
         )
     if len(shape) < 3 or min(shape) == 1:
         what = "a list of values, such as a surface" if max(shape) == prod(shape) else "a flat picture"

@@ -116,7 +116,7 @@ class SegmentationResults:
         return labels
 
     def _draw(self, case: PreparedCase, labels: NDArray[np.uint8], path: Path) -> None:
-        volume, _ = read_volume(case.record.path)
+        volume, _ = read_volume(case.record.path, time_point=case.channels[0].record.time_point)
         _, (x, y, z) = along_ras(case.source)
         draw_overlay(
             path,

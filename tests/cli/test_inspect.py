@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from medssl.cli import inspect as inspect_module
 from medssl.cli.inspect import inspect
-from medssl.errors import NoUsableScanError
+from medssl.errors import ConfigError, NoUsableScanError
 from medssl.scans.inspection import Inspection
 from medssl.scans.record import SkippedScan
 
@@ -105,3 +105,25 @@ def test_names_that_are_no_utf8_can_be_printed(invoke: Invoke, folder: Path) -> 
     (folder / broken).write_text("no scan")
     assert "caf?.nii.gz" in invoke(folder)[0]
     assert json.loads(invoke(folder, "--json")[0])["skipped"][0]["path"] == broken
+
+
+@pytest.mark.parametrize(
+    ("time_points", "ids"), [("skip", []), ("first", ["4d"]), ("mean", ["4d"]), ("all", ["4d@0", "4d@1"])]
+)
+def test_a_4d_scan_counts_as_it_would_in_training(
+    invoke: Invoke, tmp_path: Path, time_points: str, ids: list[str]
+) -> None:
+    noise = np.random.default_rng(0).normal(size=(12, 14, 16, 2)) * [1, 2]
+    series = (1000 * ndimage.gaussian_filter(noise, (2, 2, 2, 0))).astype(np.int16)
+    for name, voxels in (("3d", series[..., 0]), ("4d", series)):
+        nib.Nifti1Image(voxels, np.eye(4)).to_filename(tmp_path / f"{name}.nii.gz")
+    output, _ = invoke(tmp_path, "--json", "--set", f"data.time_points={time_points}")
+    scans = {scan["scan_id"]: scan["intensities"]["maximum"] for scan in json.loads(output)["scans"]}
+    assert list(scans) == ["3d", *ids]
+    if time_points == "all":
+        assert scans["4d@0"] == scans["3d"] < scans["4d@1"]
+
+
+def test_a_setting_that_does_not_exist_is_refused(invoke: Invoke, folder: Path) -> None:
+    with pytest.raises(ConfigError, match="time_points"):
+        invoke(folder, "--set", "data.time_point=mean")

@@ -89,10 +89,10 @@ def test_a_scan_that_does_not_fit_into_memory_is_skipped(
 ) -> None:
     read = inspect_module.read_volume
 
-    def exhausting(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    def exhausting(path: Path, **options: str | None) -> tuple[np.ndarray, np.ndarray]:
         if path.name == "b.nii.gz":
             raise MemoryError
-        return read(path)
+        return read(path, **options)
 
     monkeypatch.setattr(inspect_module, "read_volume", exhausting)
     inspection = inspect(folder)

@@ -74,7 +74,9 @@ def write_scan(tmp_path: Path) -> Callable[..., Path]:
 def write_model() -> Callable[..., Path]:
     """Write a run folder with a small segmentation model of random weights."""
 
-    def write(run: Path, *, seed: int = 0, channel_names=("image",), name: str = MODEL) -> Path:
+    def write(
+        run: Path, *, seed: int = 0, channel_names=("image",), name: str = MODEL, time_points: str = "skip"
+    ) -> Path:
         torch.manual_seed(seed)
         spacing_mm = (1.0, 1.0, 1.0)
         encoder = build_encoder(
@@ -84,7 +86,7 @@ def write_model() -> Callable[..., Path]:
         model = FinetuneModel(encoder, goal.make_head(encoder, is_linear=False), name=goal.name)
         path = run / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        data = DataConfig(modality="mr", prepare_workers=0)
+        data = DataConfig(modality="mr", prepare_workers=0, time_points=time_points)
         about = {
             "is_linear": False,
             "data": data.model_dump(mode="json"),

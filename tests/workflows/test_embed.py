@@ -4,8 +4,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from medssl.evaluate.embedding_table import read_embeddings
 from medssl.networks.encoder import Encoder
@@ -62,3 +64,17 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
     np.testing.assert_allclose(run(place), expected, rtol=1e-4, atol=1e-6)
     assert asked == [11, 7]
     assert list(place.out.parent.glob(".table*")) == []
+
+
+def test_a_4d_scan_counts_as_the_weights_record(
+    place: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, provenance = load_encoder(place.weights / "encoder.safetensors")
+    provenance = {**provenance, "data": {**provenance["data"], "time_points": "all"}}
+    monkeypatch.setattr(module, "load_encoder", lambda _: (encoder, provenance))
+    noise = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(20, 20, 20, 2)), (2, 2, 2, 0))
+    (tmp_path / "4d").mkdir()
+    nib.Nifti1Image((1e4 * noise).astype(np.int16), np.eye(4)).to_filename(tmp_path / "4d" / "scan.nii.gz")
+    place.scans = tmp_path / "4d"
+    assert len(np.unique(run(place), axis=0)) == 2
+    assert read_embeddings(place.out).scan_ids == ("scan@0", "scan@1")

@@ -99,6 +99,29 @@ class TestSegmentation:
         np.testing.assert_allclose(probabilities.sum(axis=-1), 1, atol=1e-5)
         np.testing.assert_array_equal(np.asarray(labels.dataobj) == 3, probabilities.argmax(axis=-1) == 1)
 
+    @pytest.mark.parametrize(
+        ("time_points", "of"),
+        [("first", lambda series: series[..., 0]), ("mean", lambda series: series.mean(axis=3))],
+    )
+    def test_of_a_4d_scan_the_volume_that_the_model_was_trained_for(
+        self, write_model, by_threshold, write_scan, tmp_path, time_points, of
+    ):
+        volumes = [nib.load(write_scan(f"{seed}.nii", seed=seed)).get_fdata() for seed in range(3)]
+        series = np.stack(volumes, axis=3).astype(np.int16)
+        for name, voxels in (("4d", series), ("3d", of(series).astype(np.float32))):
+            (tmp_path / "scans").mkdir(exist_ok=True)
+            nib.Nifti1Image(voxels, TURNED).to_filename(tmp_path / "scans" / f"{name}.nii.gz")
+        options = {"store": tmp_path / "store", "overlays": 2, "progress": SilentProgress()}
+        model = write_model(tmp_path / time_points, time_points=time_points)
+        assert predict(model, tmp_path / "scans", out=tmp_path / "out", **options).skipped == []
+        label_maps = [nib.load(tmp_path / "out" / f"{name}.nii.gz") for name in ("4d", "3d")]
+        assert label_maps[0].shape == series.shape[:3]
+        np.testing.assert_array_equal(*(np.asarray(each.dataobj) for each in label_maps))
+        assert (tmp_path / "out" / "overlays" / "4d.png").exists()
+        every = write_model(tmp_path / "all", time_points="all")
+        (skipped,) = predict(every, tmp_path / "scans", out=tmp_path / "more", **options).skipped
+        assert "4-D" in skipped.reason
+
     def test_volumes_are_those_of_the_label_maps(self, run, scans, tmp_path):
         run(scans)
         for row, voxel_ml in zip(rows(tmp_path / "out" / "volumes.csv"), (6e-3, 1e-3), strict=True):
