@@ -86,3 +86,11 @@ def test_a_list_that_is_damaged_or_removed_tells_nothing(tmp_path):
 def test_nothing_is_written_where_there_is_nothing_to_remember(tmp_path):
     FileMemory(tmp_path / "store" / "facts.jsonl").remember_all([])
     assert not (tmp_path / "store").exists()
+
+
+def test_a_line_about_another_file_is_not_taken_for_this_one(tmp_path):
+    listing = tmp_path / "facts.jsonl"
+    FileMemory(listing).remember(SCAN, (100, 5), "abc")
+    known = FileMemory(listing)
+    listing.write_text(listing.read_text().replace("a.nii.gz", "b.nii.gz"))
+    assert known.look_up(SCAN, (100, 5)) is None
