@@ -45,6 +45,7 @@ def scale(arguments: argparse.Namespace) -> Measured:
             if len(checked) != count or skipped:
                 raise SystemExit(f"{len(checked)} of {count} scans passed")
             measured[f"{name}: peak memory, MB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            del found, checked, memory  # as a run of its own begins without them
     return measured
 
 
