@@ -5,6 +5,7 @@ import gzip
 import resource
 import subprocess
 import tempfile
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from benchmarks.measure import MEDSSL, Measured, peak_mb, timed
+from benchmarks.measure import MEDSSL, Measured, peak_mb, summary, timed
 from medssl.config.schema import DataConfig
 from medssl.progress import SilentProgress
 from medssl.scans.check_headers import check_scans, header_memory
@@ -70,7 +71,7 @@ def memory(arguments: argparse.Namespace) -> Measured:
 
     Pages of the store that are mapped into memory are left out: the system takes them back when it needs to.
     """
-    measured: Measured = {}
+    measured: Measured = {"medssl --help, s": summary([_seconds([*MEDSSL, "--help"]) for _ in range(5)])}
     with tempfile.TemporaryDirectory() as scratch:
         for count in arguments.scans or (100, 1000, 10_000):
             folder, store, run = (Path(scratch) / f"{name}{count}" for name in ("scans", "store", "run"))
@@ -82,6 +83,12 @@ def memory(arguments: argparse.Namespace) -> Measured:
             measured[f"{count} scans, MB"] = peak_mb(command)
             measured[f"{count} scans, s until the first step"] = (_first_step(run) - began).total_seconds()
     return measured
+
+
+def _seconds(command: list[str]) -> float:
+    began = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began
 
 
 def _first_step(run: Path) -> datetime:
