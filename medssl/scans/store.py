@@ -45,7 +45,7 @@ Layout = Literal[".b2nd", ".npy"]
 WORTH_COMPRESSING = 0.75
 """Share of their size that compressed voxels take at most, or they are stored as they are.
 
-With both pretext transforms of `bin/bench data` a thread makes 1.4 times as many crops of plain voxels. A
+`bin/bench data` tells what reading them costs: a thread makes 1.3 to 1.4 times as many crops of plain voxels. A
 brain cut to its foreground is as large in either layout, one with air round it half as large when compressed.
 """
 
