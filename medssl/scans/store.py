@@ -45,8 +45,8 @@ Layout = Literal[".b2nd", ".npy"]
 WORTH_COMPRESSING = 0.75
 """Share of their size that compressed voxels take at most, or they are stored as they are.
 
-A thread makes 1.3 to 1.4 times as many crops of plain voxels (`bin/bench data`). A brain cut to its foreground
-is as large in either layout, one with air round it half as large when compressed.
+A thread makes 1.3 to 1.4 times as many crops of plain voxels (`bin/bench data`). A brain cut to its
+foreground is as large in either layout, one with air round it half as large when compressed.
 """
 
 OPEN_SCANS = 128
