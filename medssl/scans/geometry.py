@@ -129,9 +129,10 @@ def _volume_shape(image: StoredImage) -> tuple[int, int, int]:
     size = " x ".join(str(length) for length in shape)
     _refuse_type(image.dtype)
     if len(shape) > 3:
+        advice = ", or set data.time_points (in fine-tuning, first and mean for what has no label map)"
         raise ScanError(
-            f"It is {len(shape)}-D ({size}), a series or a vector field; store each volume in its own file, "
-            "or set data.time_points (in fine-tuning, first and mean for what has no label map)."
+            f"It is {len(shape)}-D ({size}), a series or a vector field; store each volume in its own file"
+            f"{advice if len(shape) == 4 else ''}."
         )
     if len(shape) < 3 or min(shape) == 1:
         what = "a list of values, such as a surface" if max(shape) == prod(shape) else "a flat picture"

@@ -189,7 +189,7 @@ class TestRefusals:
         ("written", "reason"),
         [
             ({"volume": np.zeros((8, 8, 8, 3))}, "It is 4-D (8 x 8 x 8 x 3), a series or a vector field"),
-            ({"volume": np.zeros((8, 8, 8, 1, 3))}, "It is 5-D (8 x 8 x 8 x 1 x 3)"),
+            ({"volume": np.zeros((8, 8, 8, 1, 3))}, "store each volume in its own file."),
             ({"volume": np.zeros((2000, 1, 1))}, "a list of values, such as a surface (2000 x 1 x 1)"),
             ({"volume": np.zeros((64, 64, 1))}, "a flat picture (64 x 64 x 1), not a volume"),
             ({"volume": np.zeros((64, 64))}, "a flat picture (64 x 64), not a volume"),
