@@ -102,12 +102,15 @@ def do_once(
     hashes = FileMemory(folder / "source_hashes.jsonl")
     results: dict[int, R | Failed] = {}
     jobs: list[Job[R]] = []
-    for index, task in enumerate(tasks):
-        planned = _plan(index, task, hashes)
-        if isinstance(planned, Job):
-            jobs.append(planned)
+    signatures = [_signature(task.path) for task in tasks]
+    known = hashes.look_up_all(zip((task.path for task in tasks), signatures, strict=True))
+    for index, (task, signature, content_hash) in enumerate(zip(tasks, signatures, known, strict=True)):
+        if signature is None:
+            results[index] = Failed("It is no longer there, or can no longer be reached.")
+        elif (found := task.find(content_hash) if content_hash else None) is not None:
+            results[index] = found
         else:
-            results[index] = planned
+            jobs.append(Job(index, task, signature, content_hash))
     with progress.track(description, total=len(tasks), done=len(results)) as advance:
         for job, outcome in run_jobs(_do, jobs, processes=processes):
             if isinstance(outcome, Done):
@@ -123,15 +126,12 @@ def do_once(
     return [results[index] for index in range(len(tasks))]
 
 
-def _plan(index: int, task: Task[R], hashes: FileMemory) -> Job[R] | R | Failed:
-    """Return what is known of a task without reading its file, or else the job to find out."""
+def _signature(path: Path) -> Signature | None:
+    """Return the signature of a file, or None where there is none any more."""
     try:
-        signature = source_signature(task.path)
+        return source_signature(path)
     except (OSError, ScanError):
-        return Failed("It is no longer there, or can no longer be reached.")
-    known = hashes.look_up(task.path, signature)
-    found = task.find(known) if known else None
-    return Job(index, task, signature, known) if found is None else found
+        return None
 
 
 def _do(job: Job[R]) -> Done[R] | Failed:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from medssl.config.schema import DataConfig
@@ -16,7 +17,7 @@ from medssl.scans.store import ScanStore, recipe_key
 Spacing = tuple[float, float, float]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Recipe:
     """How every scan of one run is prepared.
 
@@ -30,7 +31,7 @@ class Recipe:
     spacing_mm: Spacing
     data: DataConfig
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Name of this recipe in the store."""
         return recipe_key(self.spacing_mm, self.data)

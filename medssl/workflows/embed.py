@@ -22,6 +22,7 @@ from medssl.scans.hashing import content_hash
 from medssl.scans.manifest import write_skipped
 from medssl.scans.record import PreparedScan, SkippedScan
 from medssl.scans.store import ScanStore
+from medssl.training.allocator import keep_freed_memory
 from medssl.training.devices import choose_device
 from medssl.workflows.cohort import prepare_as_recorded, tell_skipped
 from medssl.workflows.pretrain import default_store
@@ -69,6 +70,7 @@ def embed(
         NoUsableScanError: If no scan can be used.
         UsageError: If there is no writer for ``out``.
     """
+    keep_freed_memory()
     weights = _weights_file(weights)
     encoder, provenance = load_encoder(weights)
     place = choose_device(device)
