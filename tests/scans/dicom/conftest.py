@@ -9,7 +9,13 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    JPEGLSLossless,
+    generate_uid,
+)
 
 WriteSeries = Callable[..., list[Path]]
 
@@ -82,6 +88,13 @@ def write_series(tmp_path: Path, stored: NDArray[np.int16]) -> WriteSeries:
         return sorted(paths)
 
     return write
+
+
+def compress(_: int, dataset: FileDataset) -> None:
+    """Edit a slice into what looks compressed with JPEG-LS."""
+    dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
+    dataset.PixelData = pydicom.encaps.encapsulate([dataset.PixelData])
+    dataset["PixelData"].is_undefined_length = True
 
 
 @pytest.fixture

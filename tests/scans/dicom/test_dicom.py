@@ -4,19 +4,17 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import pytest
 import SimpleITK
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
-from pydicom.uid import JPEGLSLossless
 
 from medssl.errors import ScanError
 from medssl.scans.dicom.series import series_in
 from medssl.scans.find import find_scans
 from medssl.scans.read import read_header, read_volume
 from medssl.scans.sources import source_hash, source_signature
-from tests.scans.dicom.conftest import OBLIQUE, WriteSeries
+from tests.scans.dicom.conftest import OBLIQUE, WriteSeries, compress
 
 DICOM = Path(__file__).parents[4] / "shared" / "data" / "dicom"
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
@@ -192,11 +190,6 @@ class TestSeries:
     ) -> None:
         class NoDecoder:
             is_available = False
-
-        def compress(_: int, dataset: FileDataset) -> None:
-            dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
-            dataset.PixelData = pydicom.encaps.encapsulate([dataset.PixelData])
-            dataset["PixelData"].is_undefined_length = True
 
         monkeypatch.setattr("medssl.scans.dicom.slices.get_decoder", lambda _: NoDecoder)
         reason = only_reason(write_series(edit=compress)[0].parent)

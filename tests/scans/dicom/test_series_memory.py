@@ -10,7 +10,6 @@ from typing import Any
 import pydicom
 import pytest
 from pydicom.dataset import FileDataset
-from pydicom.uid import JPEGLSLossless
 
 from medssl.config.schema import DataConfig
 from medssl.progress import SilentProgress
@@ -21,7 +20,7 @@ from medssl.scans.find import find_scans
 from medssl.scans.find_dicom import series_memory
 from medssl.scans.processes import Died, run_batches
 from medssl.scans.record import Found, SkippedScan
-from tests.scans.dicom.conftest import WriteSeries
+from tests.scans.dicom.conftest import WriteSeries, compress
 
 Edit = Callable[[int, FileDataset], Any]
 
@@ -140,11 +139,6 @@ def test_a_missing_decoder_is_not_remembered(
 ) -> None:
     class Decoder:
         is_available = False
-
-    def compress(_: int, dataset: FileDataset) -> None:
-        dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
-        dataset.PixelData = pydicom.encaps.encapsulate([dataset.PixelData])
-        dataset["PixelData"].is_undefined_length = True
 
     write_series("scans/first", edit=compress)
     monkeypatch.setattr("medssl.scans.dicom.slices.get_decoder", lambda _: Decoder)
