@@ -21,7 +21,8 @@ from medssl.scans.processes import count_cores
 
 REQUIRED = (
     "torch", "monai", "einops", "pytorch-ignite", "tensorboard", "nibabel", "pydicom", "numpy", "scipy",
-    "scikit-learn", "blosc2", "safetensors", "pydantic", "PyYAML", "typer", "rich", "matplotlib", "jinja2",
+    "scikit-learn", "threadpoolctl", "blosc2", "safetensors", "pydantic", "PyYAML", "typer", "rich",
+    "matplotlib", "jinja2",
 )  # fmt: skip
 OPTIONAL = {
     "nilearn": "`medssl demo` needs it: pip install 'medssl[demo]'",

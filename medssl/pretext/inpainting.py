@@ -5,6 +5,7 @@ from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from monai.config import KeysCollection
@@ -73,6 +74,8 @@ class InpaintingPretextd(PretextTransform):
     was ``(C, X, Y, Z)``, and ``inpainting_mask``, boolean ``(1, X, Y, Z)``, True = hidden.
     """
 
+    takes_float16 = True
+
     def __init__(
         self,
         keys: KeysCollection,
@@ -102,11 +105,13 @@ class InpaintingPretextd(PretextTransform):
 
     def apply(self, volume: np.ndarray, parameters: np.ndarray, *, key: str) -> dict[str, Any]:
         """Return the masked volume under ``key``, the target and the mask."""
-        visible = (~parameters).ravel().astype(np.float32)
-        mean = volume.reshape(len(volume), -1) @ visible
+        intensities = torch.from_numpy(np.ascontiguousarray(volume)).float()
+        visible = (~parameters).astype(np.float32)
+        mean = intensities.numpy().reshape(len(volume), -1) @ visible.ravel()
         mean /= parameters.size - np.count_nonzero(parameters)
-        return {
-            key: np.where(parameters, mean[:, None, None, None], volume),
+        fill = torch.from_numpy(mean[:, None, None, None])
+        return {  # with weights of 0 and 1, lerp chooses one of the two exactly, and faster than where
+            key: fill.lerp(intensities, torch.from_numpy(visible)).numpy(),
             "inpainting_target": volume,
             "inpainting_mask": parameters[None],
         }

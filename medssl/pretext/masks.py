@@ -65,9 +65,10 @@ def _hide_cells(
     hidden = np.zeros(cells, dtype=bool)
     hidden[random.permutation(cells)[: min(max(round(mask_ratio * cells), 1), cells - 1)]] = True
     mask = hidden.reshape(grid)
-    for axis, side in reversed(list(enumerate(cell))):  # short rows first, whole planes at the end
-        mask = mask.repeat(side, axis=axis)
-    return np.ascontiguousarray(mask[tuple(slice(size) for size in crop_size)])
+    for axis in reversed(range(len(cell))):  # short rows first, whole planes at the end
+        mask = mask.repeat(cell[axis], axis=axis)
+        mask = mask[(slice(None),) * axis + (slice(crop_size[axis]),)]
+    return mask
 
 
 def _hide_hole(crop_size: tuple[int, ...], mask_ratio: float, random: np.random.RandomState) -> np.ndarray:

@@ -83,7 +83,9 @@ def apply_turn(volume: np.ndarray, turn: Turn) -> np.ndarray:
     Returns:
         A contiguous copy ``(C, X', Y', Z')`` whose sides are those of ``volume`` in the turn's order.
     """
-    turned = _spread(volume).transpose(0, *(axis + 1 for axis in turn.axes))
+    if turn.axes[0] != 0:  # otherwise each plane is turned within itself, and the cache holds a plane
+        volume = _spread(volume)
+    turned = volume.transpose(0, *(axis + 1 for axis in turn.axes))
     backwards = tuple(axis + 1 for axis, sign in enumerate(turn.signs) if sign < 0)
     return np.flip(turned, backwards).copy()
 

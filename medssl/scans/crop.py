@@ -52,11 +52,11 @@ def read_window(scan: PreparedScan, size: Size, rng: np.random.Generator) -> Win
     for _ in range(draws):
         start = rng.integers(0, last_start, endpoint=True)
         box = tuple(slice(first, first + length) for first, length in zip(start, clipped, strict=True))
-        voxels = stored[box]
+        voxels = np.array(stored[box])
         if _shows_something(voxels):
             break
     x, y, z = (int(first) for first in start)
-    return Window(voxels=np.array(voxels)[np.newaxis], start=(x, y, z))
+    return Window(voxels=voxels[np.newaxis], start=(x, y, z))
 
 
 def read_box(scan: PreparedScan, start: Size, size: Size) -> NDArray[np.float32]:

@@ -5,6 +5,9 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+import torch
+from threadpoolctl import threadpool_limits
+
 Request = TypeVar("Request")
 Made = TypeVar("Made")
 Batched = TypeVar("Batched")
@@ -36,8 +39,8 @@ def batches_in_order(
         Exception: Whatever ``make`` or ``collate`` raised for the batch that is due. Closing the generator
             drops what is not begun and waits for what is.
     """
-    makers = ThreadPoolExecutor(threads, thread_name_prefix="crop")
-    collator = ThreadPoolExecutor(1, thread_name_prefix="collate")
+    makers = ThreadPoolExecutor(threads, thread_name_prefix="crop", initializer=_compute_alone)
+    collator = ThreadPoolExecutor(1, thread_name_prefix="collate", initializer=_compute_alone)
     pending: deque[Future[Batched]] = deque()
     try:
         for batch in requests:
@@ -52,3 +55,12 @@ def batches_in_order(
     finally:
         makers.shutdown(cancel_futures=True)
         collator.shutdown(cancel_futures=True)
+
+
+def _compute_alone() -> None:
+    """Keep what torch computes in this thread from taking more cores, which the training step needs.
+
+    ``torch.set_num_threads`` would reach threads that begin later, too.
+    """
+    torch.get_num_threads()  # a thread takes torch's number when first asked, which would undo the limit
+    threadpool_limits(1, user_api="openmp")

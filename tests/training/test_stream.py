@@ -1,6 +1,7 @@
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -128,6 +129,28 @@ def test_threads_do_not_share_a_transforms_random_state(standins: SimpleNamespac
     scans = standins.make_scans(5)
     alone = take(standins.make_stream(scans, threads=1), 0, 4)
     assert_same(take(standins.make_stream(scans, threads=4, transform=Slow()), 0, 4), alone)
+
+
+def test_what_torch_computes_for_crops_leaves_the_other_cores_alone(standins: SimpleNamespace) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    seen: set[int] = set()
+
+    class Count(standins.FlipTransform):
+        def __call__(self, data: dict) -> dict:
+            seen.add(torch.get_num_threads())
+            return super().__call__(data)
+
+    def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        seen.add(torch.get_num_threads())
+        return standins.collate(samples)
+
+    try:
+        take(standins.make_stream(standins.make_scans(4), transform=Count(), collate=collate), 0, 2)
+        assert seen == {1}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_closing_ends_the_threads_and_begins_no_further_crop(standins: SimpleNamespace) -> None:
