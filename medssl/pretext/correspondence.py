@@ -1,6 +1,6 @@
 """Correspondence: tell which voxel of one view of a scan is which voxel of another view."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -211,14 +211,15 @@ class CorrespondenceTask(PretextTask[CorrespondenceSettings]):
         guess = places.gather(1, found[..., None].expand_as(places))
         return {"match_mm": (guess - places).norm(dim=-1).mean(dim=1)}
 
-    def trivial_cues(self, train: Sequence[Sample], val: Sequence[Sample]) -> CueReport:
+    def trivial_cues(self, train: Iterable[Sample], val: Iterable[Sample]) -> CueReport:
         """Match points by brightness around them and by their place in the crop."""
-        weight = min(CUE_WEIGHTS, key=lambda weight: _mean_match_mm(train, weight))
-        places = [np.asarray(sample["correspondence_places"]) for sample in val]
+        fitted = [_point_cues(sample) for sample in train]
+        weight = min(CUE_WEIGHTS, key=lambda weight: _mean_match_mm(fitted, weight))
+        scored = [_point_cues(sample) for sample in val]
         return CueReport(
             metric="match_mm",
-            chance=float(np.mean([_distances(points, points).mean() for points in places])),
-            trivial=_mean_match_mm(val, weight),
+            chance=float(np.mean([_distances(points.places, points.places).mean() for points in scored])),
+            trivial=_mean_match_mm(scored, weight),
             higher_is_better=False,
             cues="brightness around a point and its place in the crop, nearest; chance takes any point",
         )
@@ -262,23 +263,41 @@ def _similarities(embeddings: Tensor) -> Tensor:
     return first @ second.transpose(1, 2)
 
 
-def _mean_match_mm(samples: Sequence[Sample], weight: float) -> float:
-    return float(np.mean([_match_mm(sample, weight) for sample in samples]))
+@dataclass(frozen=True)
+class _PointCues:
+    """What the trivial cue knows of a crop's points in both views, and where in the scan they are.
+
+    Attributes:
+        brightness: Standardised means around each point ``(2, N, widths)``.
+        position: In the view, in quarters of its sides ``(2, N, 3)``.
+        places: In mm ``(N, 3)``.
+    """
+
+    brightness: np.ndarray
+    position: np.ndarray
+    places: np.ndarray
 
 
-def _match_mm(sample: Sample, weight: float) -> float:
+def _point_cues(sample: Sample) -> _PointCues:
+    brightness, position = [], []
     views = np.asarray(sample["correspondence_views"])[:, 0]
-    cues = []
     for view, key in zip(views, ("correspondence_first", "correspondence_second"), strict=True):
         indices = _to_indices(sample[key], view.shape)
         x, y, z = np.round(indices).astype(int).T
-        brightness = np.stack([uniform_filter(view, width)[x, y, z] for width in CUE_WIDTHS], axis=1)
-        deviation = brightness.std(axis=0) + np.finfo(np.float32).eps
-        standardised = (brightness - brightness.mean(axis=0)) / deviation
-        cues.append(np.concatenate([standardised, weight * indices / np.array(view.shape) * 4], axis=1))
-    found = _distances(*cues).argmin(axis=1)
-    places = np.asarray(sample["correspondence_places"])
-    return float(np.linalg.norm(places[found] - places, axis=1).mean())
+        means = np.stack([uniform_filter(view, width)[x, y, z] for width in CUE_WIDTHS], axis=1)
+        brightness.append((means - means.mean(axis=0)) / (means.std(axis=0) + np.finfo(np.float32).eps))
+        position.append(indices / np.array(view.shape) * 4)
+    return _PointCues(np.array(brightness), np.array(position), np.asarray(sample["correspondence_places"]))
+
+
+def _mean_match_mm(cues: Sequence[_PointCues], weight: float) -> float:
+    return float(np.mean([_match_mm(points, weight) for points in cues]))
+
+
+def _match_mm(points: _PointCues, weight: float) -> float:
+    first, second = np.concatenate([points.brightness, weight * points.position], axis=-1)
+    found = _distances(first, second).argmin(axis=1)
+    return float(np.linalg.norm(points.places[found] - points.places, axis=1).mean())
 
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:

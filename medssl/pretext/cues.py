@@ -39,9 +39,9 @@ def padding_geometry(volume: np.ndarray) -> np.ndarray:
 def block_means(volume: np.ndarray) -> np.ndarray:
     """Return the mean intensities ``(27,)`` of a 3 x 3 x 3 division of a volume ``(X, Y, Z)``."""
     cuts = [np.linspace(0, size, 4).astype(int)[:-1] for size in volume.shape]
-    sums = volume.astype(np.float64)
+    sums = volume
     for axis, starts in enumerate(cuts):
-        sums = np.add.reduceat(sums, starts, axis=axis)
+        sums = np.add.reduceat(sums, starts, axis=axis, dtype=np.float64)
     widths = [np.diff([*starts, size]) for starts, size in zip(cuts, volume.shape, strict=True)]
     return (sums / np.einsum("x,y,z->xyz", *widths)).ravel()
 

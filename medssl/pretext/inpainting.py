@@ -1,7 +1,8 @@
 """Inpainting: rebuild the hidden voxels of a crop from the visible ones."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import partial
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -45,6 +46,9 @@ Smoothing the visible voxels alone brings the error to 20 % of chance with cells
 
 INTERPOLATION_WIDTHS = (0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """Standard deviations of the trivial interpolation, in voxels of the finest axis."""
+
+WIDTH_CHOSEN_ON = 32
+"""Training crops: enough to choose one of a few widths, in a fraction of the time that all would take."""
 
 LARGEST_DRAWN_ERROR = 0.5
 """Where the colours of the error picture end: half the intensity range."""
@@ -184,15 +188,23 @@ class InpaintingTask(PretextTask[InpaintingSettings]):
             "ssim": hidden_mean(ssim_map(rebuilt, target), mask),
         }
 
-    def trivial_cues(self, train: Sequence[Sample], val: Sequence[Sample]) -> CueReport:
-        """Score smooth interpolation from the visible voxels, its width chosen on ``train``."""
+    def trivial_cues(self, train: Iterable[Sample], val: Iterable[Sample]) -> CueReport:
+        """Score smooth interpolation from the visible voxels, its width chosen on some of ``train``."""
         finest = min(self.context.spacing_mm)
         unit = np.array([finest / spacing for spacing in self.context.spacing_mm])
-        width = min(INTERPOLATION_WIDTHS, key=lambda width: _interpolation_mae(train, width * unit))
+        errors = [
+            [_interpolation_mae(sample, width * unit) for width in INTERPOLATION_WIDTHS]
+            for sample in islice(train, WIDTH_CHOSEN_ON)
+        ]
+        width = INTERPOLATION_WIDTHS[int(np.mean(errors, axis=0).argmin())]
+        scored = [
+            (_hidden_mae(sample, sample["image"]), _interpolation_mae(sample, width * unit)) for sample in val
+        ]
+        chance, trivial = np.mean(scored, axis=0).tolist()
         return CueReport(
             metric="mae",
-            chance=float(np.mean([_hidden_mae(sample, sample["image"]) for sample in val])),
-            trivial=_interpolation_mae(val, width * unit),
+            chance=chance,
+            trivial=trivial,
             higher_is_better=False,
             cues="Gaussian interpolation from the visible voxels; chance predicts their mean",
         )
@@ -223,15 +235,12 @@ class InpaintingTask(PretextTask[InpaintingSettings]):
         return {"patch_size": self.patch_size}
 
 
-def _interpolation_mae(samples: Sequence[Sample], sigma: np.ndarray) -> float:
-    def mae(sample: Sample) -> float:
-        image, mask = np.asarray(sample["image"]), np.asarray(sample["inpainting_mask"])[0]
-        return _hidden_mae(sample, np.stack([interpolate_visible(channel, mask, sigma) for channel in image]))
-
-    return float(np.mean([mae(sample) for sample in samples]))
+def _interpolation_mae(sample: Sample, sigma: np.ndarray) -> float:
+    image, mask = np.asarray(sample["image"]), np.asarray(sample["inpainting_mask"])[0]
+    return _hidden_mae(sample, np.stack([interpolate_visible(channel, mask, sigma) for channel in image]))
 
 
 def _hidden_mae(sample: Sample, guess: np.ndarray) -> float:
     mask = np.asarray(sample["inpainting_mask"])[0]
     error = np.abs(np.asarray(guess) - np.asarray(sample["inpainting_target"]))
-    return float(error[:, mask].mean())
+    return float((error * mask).sum() / (len(error) * np.count_nonzero(mask)))

@@ -1,6 +1,6 @@
 """Location: tell of every voxel of a crop where in the scan it lies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,7 +168,7 @@ class LocationTask(PretextTask[TaskSettings]):
         along_axes = _visible_mean(error, batch["location_mask"])
         return {"mae_mm": (along_axes * along_axes.new_tensor(self._unit_mm())).mean(dim=1)}
 
-    def trivial_cues(self, train: Sequence[Sample], val: Sequence[Sample]) -> CueReport:
+    def trivial_cues(self, train: Iterable[Sample], val: Iterable[Sample]) -> CueReport:
         """Fit a linear model from coarse brightness to the place of the crop."""
         train_x, train_y = self._cues_and_places(train)
         val_x, val_y = self._cues_and_places(val)
@@ -207,11 +207,13 @@ class LocationTask(PretextTask[TaskSettings]):
         crop_size, spacing_mm = self.context.crop_size, self.context.spacing_mm
         return [side / 2 * spacing for side, spacing in zip(crop_size, spacing_mm, strict=True)]
 
-    def _cues_and_places(self, samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
+    def _cues_and_places(self, samples: Iterable[Sample]) -> tuple[np.ndarray, np.ndarray]:
         """Return features ``(N, F)``, and in mm where the middle of each crop lies ``(N, 3)``."""
-        crops = [np.asarray(sample["location_crop"])[0] for sample in samples]
-        cues = [np.concatenate([block_means(crop), gradient_energies(crop)]) for crop in crops]
-        middles = [np.asarray(sample["location_target"]).mean(axis=(1, 2, 3)) for sample in samples]
+        cues, middles = [], []
+        for sample in samples:
+            crop = np.asarray(sample["location_crop"])[0]
+            cues.append(np.concatenate([block_means(crop), gradient_energies(crop)]))
+            middles.append(np.asarray(sample["location_target"]).mean(axis=(1, 2, 3)))
         return np.array(cues), np.array(middles) * self._unit_mm()
 
 

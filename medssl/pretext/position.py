@@ -1,6 +1,6 @@
 """Position: where does one patch lie as seen from another?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -218,7 +218,7 @@ class PositionTask(PretextTask[PositionSettings]):
         is_right = (prediction.argmax(dim=1) == target).float()
         return {"accuracy": torch.where(target == NO_ROOM, torch.nan, is_right)}
 
-    def trivial_cues(self, train: Sequence[Sample], val: Sequence[Sample]) -> CueReport:
+    def trivial_cues(self, train: Iterable[Sample], val: Iterable[Sample]) -> CueReport:
         """Fit a linear model to how well borders match and to the coarse brightness of both patches."""
         return CueReport(
             metric="accuracy",
@@ -268,11 +268,13 @@ class PositionTask(PretextTask[PositionSettings]):
         return f"\N{BALLOT X} wrong: the second patch lies {true} of the first; predicted {guess}"
 
 
-def _cues_and_targets(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
-    with_room = [sample for sample in samples if int(sample["position_target"]) != NO_ROOM]
-    pairs = [np.asarray(sample["position_patches"])[:, 0] for sample in with_room]
-    cues = [
-        np.concatenate([border_continuity(first, second), block_means(first), block_means(second)])
-        for first, second in pairs
-    ]
-    return np.array(cues), np.array([int(sample["position_target"]) for sample in with_room])
+def _cues_and_targets(samples: Iterable[Sample]) -> tuple[np.ndarray, np.ndarray]:
+    cues, targets = [], []
+    for sample in samples:
+        if int(sample["position_target"]) == NO_ROOM:
+            continue
+        first, second = np.asarray(sample["position_patches"])[:, 0]
+        continuity = border_continuity(first, second)
+        cues.append(np.concatenate([continuity, block_means(first), block_means(second)]))
+        targets.append(int(sample["position_target"]))
+    return np.array(cues), np.array(targets)

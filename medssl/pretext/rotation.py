@@ -1,6 +1,6 @@
 """Rotation: which of the lossless turns was the crop given?"""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -119,7 +119,7 @@ class RotationTask(PretextTask[RotationSettings]):
         """Return ``accuracy``, 0 or 1 a sample ``(B,)``."""
         return {"accuracy": (prediction.argmax(dim=1) == batch["rotation_target"]).float()}
 
-    def trivial_cues(self, train: Sequence[Sample], val: Sequence[Sample]) -> CueReport:
+    def trivial_cues(self, train: Iterable[Sample], val: Iterable[Sample]) -> CueReport:
         """Fit a linear model to padding, coarse brightness and the roughness along each axis."""
         return CueReport(
             metric="accuracy",
@@ -157,9 +157,10 @@ class RotationTask(PretextTask[RotationSettings]):
         return {"classes": len(self.turns)}
 
 
-def _cues_and_targets(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
-    crops = [np.asarray(sample["image"])[0] for sample in samples]
-    cues = [
-        np.concatenate([padding_geometry(crop), block_means(crop), gradient_energies(crop)]) for crop in crops
-    ]
-    return np.array(cues), np.array([int(sample["rotation_target"]) for sample in samples])
+def _cues_and_targets(samples: Iterable[Sample]) -> tuple[np.ndarray, np.ndarray]:
+    cues, targets = [], []
+    for sample in samples:
+        crop = np.asarray(sample["image"])[0]
+        cues.append(np.concatenate([padding_geometry(crop), block_means(crop), gradient_energies(crop)]))
+        targets.append(int(sample["rotation_target"]))
+    return np.array(cues), np.array(targets)

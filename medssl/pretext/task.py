@@ -1,7 +1,7 @@
 """What a pretext task is: a MONAI transform, a head, a loss, metrics beside chance, and a picture."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -134,8 +134,11 @@ class PretextTask(ABC, Generic[SettingsT]):
         """Return named metrics of each sample ``(B,)``; NaN where the task does not apply to a sample."""
 
     @abstractmethod
-    def trivial_cues(self, train: Sequence[Sample], val: Sequence[Sample]) -> CueReport:
+    def trivial_cues(self, train: Iterable[Sample], val: Iterable[Sample]) -> CueReport:
         """Fit a simple model to cues that need no anatomy on ``train`` and score it on ``val``.
+
+        Samples are drawn while they are gone through, once and the training ones first, because all at once
+        they might take gigabytes: of each, only what the model needs is kept.
 
         Args:
             train: Transformed samples of training scans.

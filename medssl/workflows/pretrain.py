@@ -13,9 +13,8 @@ from medssl.config.load import dump_yaml, load_config
 from medssl.config.schema import PretrainConfig
 from medssl.evaluate.health import embedding_health
 from medssl.networks.foreign import load_foreign
-from medssl.pretext.task import CueReport, Sample
+from medssl.pretext.task import CueReport
 from medssl.progress import Progress, SilentProgress
-from medssl.scans.record import PreparedScan
 from medssl.scans.store import ScanStore
 from medssl.training.allocator import keep_freed_memory
 from medssl.training.checkpoint import check_same_run, load_model
@@ -211,18 +210,14 @@ def _probe_cues(
         return {name: CueReport(**fields) for name, fields in recorded.items()}
     if not cohort.val:
         return {}
-    with progress.track("Probing trivial cues", total=PROBE_CROPS_TRAIN + PROBE_CROPS_VAL) as advance:
-
-        def drawn(scans: Sequence[PreparedScan], count: int) -> list[Sample]:
-            samples = []
-            for sample in draw_samples(stream, scans, count=count):
-                samples.append(sample)
-                advance()
-            return samples
-
-        train_samples = drawn(cohort.train, PROBE_CROPS_TRAIN)
-        val_samples = drawn(cohort.val, PROBE_CROPS_VAL)
-    cues = {task.name: task.trivial_cues(train_samples, val_samples) for task in network.mixture.tasks}
+    cues = {}
+    with progress.track("Probing trivial cues", total=len(network.mixture.tasks)) as advance:
+        for task in network.mixture.tasks:
+            cues[task.name] = task.trivial_cues(
+                draw_samples(stream, cohort.train, count=PROBE_CROPS_TRAIN),
+                draw_samples(stream, cohort.val, count=PROBE_CROPS_VAL),
+            )
+            advance()
     for name, cue in cues.items():
         progress.say(
             f"Trivial cues reach {name} {cue.metric} {cue.trivial:.3f} (chance {cue.chance:.3f}): {cue.cues}."

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from medssl.pretext.interpolation import interpolate_visible
 
@@ -21,3 +22,14 @@ def test_out_of_reach_it_falls_back_on_the_mean():
     mask[:2] = False
     volume = np.where(mask, 0, 0.7).astype(np.float32)
     assert interpolate_visible(volume, mask, np.ones(3))[-1] == pytest.approx(np.full((4, 4), 0.7))
+
+
+@pytest.mark.parametrize("sigma", [(0.75, 0.75, 0.25), (6.0, 3.0, 1.0)])
+def test_the_fast_blur_is_that_of_scipy(sigma):
+    rng = np.random.default_rng(0)
+    volume, mask = rng.random((12, 9, 7), dtype=np.float32), rng.random((12, 9, 7)) < 0.5
+    visible = (~mask).astype(np.float32)
+    sums, weights = (gaussian_filter(field, sigma, mode="constant") for field in (volume * visible, visible))
+    pull = 1e-6
+    expected = (sums + pull * volume[~mask].mean()) / (weights + pull)
+    np.testing.assert_allclose(interpolate_visible(volume, mask, np.array(sigma)), expected, rtol=1e-5)

@@ -1,4 +1,5 @@
 import copy
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -270,3 +271,25 @@ def test_stored_voxels_make_the_same_batch_as_widened_ones(names, size, make_con
 
     fast, plain = batch(stored), batch(stored.astype(np.float32))
     assert all(torch.equal(fast[key], plain[key]) for key in mixture.batch_keys)
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_the_probe_of_trivial_cues_keeps_no_samples(name, make_context, make_blobs):
+    size = (24, 24, 24)
+    mixture = PretextMixture(build_tasks({name: {}}, make_context(scan_shapes=(size,))), (16, 16, 16))
+    transform = mixture.make_transform()
+    place = {"window_start": np.zeros(3, dtype=int), "scan_shape": np.array(size)}
+    drawn: list[weakref.ref] = []
+    most_alive = 0
+
+    def draw(count):
+        nonlocal most_alive
+        for _ in range(count):
+            window = make_blobs(size).copy()
+            drawn.append(weakref.ref(window))
+            most_alive = max(most_alive, sum(reference() is not None for reference in drawn))
+            yield transform.set_random_state(len(drawn))({"image": window, **place})
+
+    mixture.tasks[0].trivial_cues(draw(12), draw(6))
+    assert len(drawn) == 18
+    assert most_alive <= 2
