@@ -12,12 +12,13 @@ import monai.transforms
 import numpy as np
 import torch
 
-from benchmarks.measure import MEDSSL, Measured, median_ratio, summary, take_turns, timed
+from benchmarks.measure import MEDSSL, Measured, median_ratio, summary, take_turns
 from medssl.config.schema import DataConfig
 from medssl.progress import SilentProgress
 from medssl.scans.check_headers import check_scans
 from medssl.scans.find import find_scans
 from medssl.scans.prepare import prepare_scans
+from medssl.scans.processes import count_cores
 from medssl.scans.read import read_volume
 from medssl.scans.resample import resample
 from medssl.scans.simulate import simulate_cohort
@@ -26,26 +27,50 @@ from medssl.scans.store import ScanStore
 HEAD = (180, 212, 176)
 """Voxels of 1 mm, which make whole numbers of `TARGET_MM`."""
 
+REPEATS = 3
+
 BESIDE_MONAI = 3
 TARGET_MM = 0.8
-REPEATS = 3
-"""Scans that are also prepared by MONAI, to which spacing from 1 mm, and how often."""
+"""Scans that are also prepared by MONAI, and to which spacing from 1 mm."""
 
 
 def prepare(arguments: argparse.Namespace) -> Measured:
-    """Prepare simulated heads of 1 mm with one process a core, and once more from the store."""
+    """Prepare simulated heads of 1 mm: with one process and with one a core, then beside MONAI."""
     (count,) = arguments.scans or (16,)
     with tempfile.TemporaryDirectory() as scratch:
         folder, store = Path(scratch) / "scans", Path(scratch) / "store"
         simulate_cohort(folder, count=count, size=HEAD, spacing_mm=1.0, progress=SilentProgress())
         measured: Measured = {"scans": count, "source, MB a scan": _mb(folder.glob("sub-*/anat/*")) / count}
-        command = [*MEDSSL, "prepare", str(folder), "--store", str(store)]
-        for name in ("first", "again"):
-            with timed(measured, name):
-                subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        measured["store, MB a scan"] = _mb(store.rglob("*.[bn]*")) / count
-        measured["scans an hour"] = 3600 * count / (measured["first, s"] - measured["again, s"])
+        measured |= _over_cores(folder, store, count)
         return measured | _beside_monai(sorted(folder.glob("sub-*/anat/*_T1w.nii.gz"))[:BESIDE_MONAI], store)
+
+
+def _over_cores(folder: Path, store: Path, count: int) -> Measured:
+    """Compare one process with one a core, less what the command takes when there is nothing to prepare."""
+
+    def seconds(store: Path, workers: str) -> float:
+        command = [*MEDSSL, "prepare", str(folder), "--store", str(store)]
+        command += ["--set", f"data.prepare_workers={workers}"]
+        began = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return time.perf_counter() - began
+
+    seconds(store, "auto")
+    measured: Measured = {"store, MB a scan": _mb(store.rglob("*.[bn]*")) / count}
+    again = measured["again, s"] = seconds(store, "auto")
+    rounds = itertools.count()
+    workers = {"one process": "1", f"one process a core ({count_cores()})": "auto"}
+    times = take_turns(
+        {
+            name: lambda workers=workers: seconds(store / f"spread{next(rounds)}", workers) - again
+            for name, workers in workers.items()
+        },
+        repeats=REPEATS,
+    )
+    for name, values in times.items():
+        measured[f"{name}, scans an hour"] = summary([3600 * count / value for value in values])
+    measured["time of one process / of one a core"] = median_ratio(*times.values())
+    return measured
 
 
 def _beside_monai(paths: list[Path], store: Path) -> Measured:

@@ -86,7 +86,9 @@ def _row(scan: PreparedScan) -> dict[str, Any]:
         "voxels_hash": scan.voxels_hash,
         "store_path": scan.store_path,
     }
-    return asdict(scan.record) | stored | asdict(scan.recipe) | source
+    record = {column: getattr(scan.record, column) for column in RECORD_COLUMNS}
+    recipe = {column: getattr(scan.recipe, column) for column in RECIPE_COLUMNS}
+    return record | stored | recipe | source
 
 
 def _scan(row: dict[str, str]) -> PreparedScan:
