@@ -177,7 +177,14 @@ class Reseeded(Randomizable):
 
 
 class SeededCompose(Compose, Reseeded):
-    """MONAI's composition, seeded quickly."""
+    """MONAI's composition, seeded quickly, and applied without asking at each step for lazy resampling."""
+
+    def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Apply one transform after the other."""
+        result = dict(data)
+        for transform in self.transforms:
+            result = transform(result)
+        return result
 
 
 class PretextTransform(MapTransform, Reseeded, ABC):

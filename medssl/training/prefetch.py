@@ -26,8 +26,8 @@ def batches_in_order(
     """Yield one batch for each list of requests, made in threads but handed out in order.
 
     Threads, not processes: reading and transforming release the interpreter lock for most of their time, and
-    nothing has to be copied between processes. Collation has a thread of its own, so that it too is done by
-    the time a batch is asked for.
+    nothing has to be copied between processes. Each thread makes an equal share of every batch. Collation has
+    a thread of its own, so that it too is done by the time a batch is asked for.
 
     Args:
         requests: What each batch is made of; may be endless.
@@ -39,15 +39,22 @@ def batches_in_order(
         Exception: Whatever ``make`` or ``collate`` raised for the batch that is due. Closing the generator
             drops what is not begun and waits for what is.
     """
+
+    def make_share(share: Sequence[Request]) -> list[Made]:
+        return [make(request) for request in share]
+
+    def join(futures: list[Future[list[Made]]]) -> Batched:
+        return collate([sample for future in futures for sample in future.result()])
+
     makers = ThreadPoolExecutor(threads, thread_name_prefix="crop", initializer=_compute_alone)
     collator = ThreadPoolExecutor(1, thread_name_prefix="collate", initializer=_compute_alone)
     pending: deque[Future[Batched]] = deque()
     try:
         for batch in requests:
-            futures = [makers.submit(make, request) for request in batch]
-            pending.append(
-                collator.submit(lambda made: collate([sample.result() for sample in made]), futures)
-            )
+            size = -(-len(batch) // threads)
+            shares = [batch[begin : begin + size] for begin in range(0, len(batch), size)]
+            futures = [makers.submit(make_share, share) for share in shares]
+            pending.append(collator.submit(join, futures))
             if len(pending) > BATCHES_AHEAD:
                 yield pending.popleft().result()
         while pending:

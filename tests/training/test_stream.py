@@ -161,7 +161,7 @@ def test_closing_ends_the_threads_and_begins_no_further_crop(standins: SimpleNam
         time.sleep(0.02)
         return standins.read_window(scan, rng=rng, broken=set())
 
-    batches = standins.make_stream(standins.make_scans(4), threads=3, read_window=slow).batches(0)
+    batches = standins.make_stream(standins.make_scans(4), threads=2, read_window=slow).batches(0)
     next(batches)
     assert any(thread.name.startswith("crop") for thread in threading.enumerate())
     batches.close()
