@@ -52,7 +52,8 @@ class DataConfig(Section):
     )
     verify_store: bool = Field(
         True,
-        description="Whether what lies in the store is compared with its checksum when a run begins.",
+        description="Whether what lies in the store is compared with its checksum: while pretraining goes "
+        "on, or when another command begins.",
     )
     compress: bool | Auto = Field(
         "auto",

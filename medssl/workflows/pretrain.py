@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from medssl.networks.foreign import load_foreign
 from medssl.pretext.task import CueReport
 from medssl.progress import Progress, SilentProgress
 from medssl.scans.store import ScanStore
+from medssl.scans.verify_store import verified_meanwhile
 from medssl.training.allocator import keep_freed_memory
 from medssl.training.checkpoint import check_same_run, load_model
 from medssl.training.devices import choose_device
@@ -105,27 +106,28 @@ def pretrain(
         _tell_plan(network, cohort, stream, progress=told)
         cues = from_first(lambda: _probe_cues(run, network, cohort, stream, progress=told))
         settings = from_first(lambda: _settle_step(run, network, stream, progress=told))
-        training = train(
-            network.model,
-            mixture=network.mixture,
-            train_stream=stream,
-            val_batches=stream.fixed_batches(
-                cohort.val, crops_per_scan=network.config.training.val_crops_per_scan
+        with _verified_meanwhile(run, cohort, config=network.config, progress=told):
+            training = train(
+                network.model,
+                mixture=network.mixture,
+                train_stream=stream,
+                val_batches=stream.fixed_batches(
+                    cohort.val, crops_per_scan=network.config.training.val_crops_per_scan
+                )
+                if cohort.val
+                else None,
+                picture_samples=list(
+                    draw_samples(stream, (cohort.val or cohort.train)[:PICTURE_SCANS], count=PICTURE_SCANS)
+                ),
+                config=network.config,
+                run=run,
+                cues=cues,
+                embedding_health=embedding_health,
+                settings=replace(settings, device=str(device)),
+                progress=told,
+                resume=resume,
+                continue_command=_continue_command(out),
             )
-            if cohort.val
-            else None,
-            picture_samples=list(
-                draw_samples(stream, (cohort.val or cohort.train)[:PICTURE_SCANS], count=PICTURE_SCANS)
-            ),
-            config=network.config,
-            run=run,
-            cues=cues,
-            embedding_health=embedding_health,
-            settings=replace(settings, device=str(device)),
-            progress=told,
-            resume=resume,
-            continue_command=_continue_command(out),
-        )
         if is_first():
             kept = run.best_checkpoint if run.best_checkpoint.exists() else run.last_checkpoint
             counters = load_model(kept, network.model)
@@ -176,7 +178,7 @@ def _gather_cohort(run: RunFolder, *, config: PretrainConfig, progress: Progress
         candidates,
         source=source,
         store=ScanStore(store),
-        data=config.data,
+        data=config.data.model_copy(update={"verify_store": False}),  # which is done while training goes on
         seed=config.training.seed,
         progress=progress,
     )
@@ -184,6 +186,15 @@ def _gather_cohort(run: RunFolder, *, config: PretrainConfig, progress: Progress
     if cohort.skipped:
         progress.warn(tell_skipped(cohort.skipped, table=run.skipped))
     return cohort
+
+
+def _verified_meanwhile(
+    run: RunFolder, cohort: Cohort, *, config: PretrainConfig, progress: Progress
+) -> AbstractContextManager[None]:
+    if not (config.data.verify_store and is_first()):
+        return nullcontext()
+    store = ScanStore(Path(run.read_status()["store"]))
+    return verified_meanwhile(cohort.scans, store=store, data=config.data, tell=progress.warn)
 
 
 def _tell_plan(network: Network, cohort: Cohort, stream: CropStream, *, progress: Progress) -> None:
