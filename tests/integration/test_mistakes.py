@@ -1,5 +1,6 @@
 """What a user can get wrong costs one clear sentence and an exit code of its own, and loses nothing."""
 
+import csv
 import shutil
 import subprocess
 import sys
@@ -130,3 +131,22 @@ def test_one_bad_scan_never_ends_a_run(heads: Path, store: Path, medssl, tmp_pat
     assert "broken.nii.gz" in skipped
     assert "empty.nii" in skipped
     assert (run / "encoder.safetensors").is_file()
+
+
+def test_a_damaged_store_is_repaired_while_training_goes_on(
+    heads: Path, store: Path, finished_run: Path, medssl, tmp_path: Path
+) -> None:
+    own_store, run = tmp_path / "store", tmp_path / "run"
+    shutil.copytree(store, own_store)
+    with (finished_run / "manifest.csv").open() as file:
+        stored = Path(next(csv.DictReader(file))["store_path"])
+    voxels = own_store / stored.relative_to(store)
+    whole = voxels.read_bytes()
+    damaged = bytearray(whole)
+    damaged[-40] ^= 4
+    voxels.write_bytes(damaged)
+    options = ("--out", run, "--store", own_store, "--config", "test", "--tasks", "rotation", "--epochs", "1")
+    done = medssl("pretrain", heads, *options)
+    assert done.returncode == 0, done.stderr
+    assert "was damaged in the store and has been prepared anew" in (run / "log.txt").read_text()
+    assert voxels.read_bytes() == whole
