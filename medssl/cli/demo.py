@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from medssl.cli.console import command_progress
+from medssl.cli.large_imports import large_imports
 from medssl.cli.pretrain import print_results
 
 
@@ -18,7 +19,8 @@ def demo(
     epochs: Annotated[int, typer.Option(min=1, help="Epochs to train.")] = 12,
 ) -> None:
     """Simulate a small cohort of heads and pretrain on it, in a few minutes."""
-    from medssl.workflows.demo import run_demo  # torch and monai take seconds
+    with large_imports():
+        from medssl.workflows.demo import run_demo
 
     run_demo(out, count=count, epochs=epochs, progress=command_progress(), command=["medssl", *sys.argv[1:]])
     print_results(out / "run")

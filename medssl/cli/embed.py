@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from medssl.cli.console import command_progress, print_line
+from medssl.cli.large_imports import large_imports
 from medssl.cli.options import Store
 from medssl.errors import UsageError
 
@@ -27,7 +28,8 @@ def embed(
     refuse_unwritable(out)
     if out.exists():
         raise UsageError(f"{out} exists already; choose another name or remove it first.")
-    from medssl.workflows.embed import embed as embed_scans  # torch and monai take seconds
+    with large_imports():
+        from medssl.workflows.embed import embed as embed_scans
 
     embed_scans(run, scans, out=out, store=store, device=device, progress=command_progress())
     print_line(f"Wrote {out}")

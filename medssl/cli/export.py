@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from medssl.cli.console import print_line
+from medssl.cli.large_imports import large_imports
 
 Format = Literal["nnunet", "monai", "bundle", "safetensors", "torch", "onnx"]
 
@@ -23,7 +24,8 @@ def export(
     ] = None,
 ) -> None:
     """Write weights for nnU-Net, MONAI, ONNX or torch alone, and print how to load them there."""
-    from medssl.workflows.export import export as write  # torch and monai take seconds
+    with large_imports():
+        from medssl.workflows.export import export as write
 
     exported = write(run, to=to, out=out, plans=plans)
     print_line(f"Wrote {out}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medssl.cli.console import command_progress, print_rows
+from medssl.cli.large_imports import large_imports
 from medssl.cli.options import Device, Seed, Settings, Store
 from medssl.errors import UsageError
 
@@ -128,7 +129,8 @@ def _run(
     store: Path | None,
     resume: bool,
 ) -> None:
-    from medssl.workflows.finetune import finetune as finetune_model  # torch and monai take seconds
+    with large_imports():
+        from medssl.workflows.finetune import finetune as finetune_model
 
     assert out is not None
     outcome = finetune_model(

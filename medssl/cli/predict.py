@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from medssl.cli.console import command_progress, print_rows
+from medssl.cli.large_imports import large_imports
 from medssl.cli.options import Store
 from medssl.errors import SkippedScansError, UsageError
 
@@ -48,7 +49,8 @@ def predict(
     classification writes predictions.csv.
     """
     pictures = _count_overlays(overlays)
-    from medssl.workflows.predict import predict as predict_scans  # torch and monai take seconds
+    with large_imports():
+        from medssl.workflows.predict import predict as predict_scans
 
     outcome = predict_scans(
         run,

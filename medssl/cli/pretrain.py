@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medssl.cli.console import command_progress, print_line, print_rows
+from medssl.cli.large_imports import large_imports
 from medssl.cli.options import Device, Seed, Settings, Store
 from medssl.errors import SkippedScansError, UsageError
 
@@ -104,7 +105,8 @@ def _train(
     is_resumed: bool,
     strict: bool,
 ) -> None:
-    from medssl.workflows.pretrain import pretrain as pretrain_encoder  # torch and monai take seconds
+    with large_imports():
+        from medssl.workflows.pretrain import pretrain as pretrain_encoder
 
     outcome = pretrain_encoder(
         source,
@@ -121,7 +123,8 @@ def _train(
 
 
 def _print_dry_run(source: Path, *, config: "PretrainConfig", out: Path | None, store: Path | None) -> None:
-    from medssl.workflows.dry_run import dry_run
+    with large_imports():
+        from medssl.workflows.dry_run import dry_run
 
     preview = dry_run(source, config=config, out=out, store=store, progress=command_progress())
     print_rows(preview.rows)

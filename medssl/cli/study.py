@@ -8,6 +8,7 @@ import typer
 
 from medssl.cli.console import command_progress, print_line, print_rows
 from medssl.cli.finetune import DEFAULT_PRESET, as_overrides, config_of
+from medssl.cli.large_imports import large_imports
 from medssl.cli.options import Device, Seed, Settings, Store
 from medssl.errors import UsageError
 
@@ -98,7 +99,8 @@ def study(
     from medssl.config.load import load_run_config
 
     resolved = load_run_config(StudyConfig, origin, [*overrides, *(settings or [])])
-    from medssl.workflows.study import study as run_study  # torch and monai take seconds
+    with large_imports():
+        from medssl.workflows.study import study as run_study
     from medssl.workflows.study_cost import estimate
 
     if dry_run:

@@ -30,10 +30,13 @@ def verified_meanwhile(
     ended = threading.Event()
 
     def verify() -> None:
-        for scan in scans:
-            if ended.is_set():
-                break
-            repair(scan, store=store, data=data, tell=tell)
+        try:
+            for scan in scans:
+                if ended.is_set():
+                    break
+                repair(scan, store=store, data=data, tell=tell)
+        except Exception as error:  # training can go on without
+            tell(f"The rest of the store was not verified ({type(error).__name__}: {error}).")
 
     thread = threading.Thread(target=verify, name="verify", daemon=True)
     thread.start()
