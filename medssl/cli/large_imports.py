@@ -1,4 +1,4 @@
-"""Importing torch and MONAI, which most commands wait for."""
+"""Importing torch and MONAI, which takes seconds: commands do it when called, not for --help."""
 
 import gc
 from collections.abc import Iterator

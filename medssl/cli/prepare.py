@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from medssl.cli.console import command_progress, print_rows
+from medssl.cli.large_imports import large_imports
 from medssl.cli.options import Settings
 from medssl.errors import SkippedScansError, UsageError
 
@@ -31,8 +32,9 @@ def prepare(
 
     resolved = load_config(config, settings or [])
     number, count = _parse_shard(shard)
-    from medssl.workflows.prepare import Shard  # torch takes seconds
-    from medssl.workflows.prepare import prepare as prepare_shard
+    with large_imports():
+        from medssl.workflows.prepare import Shard
+        from medssl.workflows.prepare import prepare as prepare_shard
 
     outcome = prepare_shard(
         source,

@@ -1,6 +1,6 @@
 """Correspondence: tell which voxel of one view of a scan is which voxel of another view."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from monai.config import KeysCollection
 from pydantic import Field
-from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from medssl.config.schema import Fraction, NonNegativeFloat, PositiveFloat
 from medssl.networks.encoder import Encoder
+from medssl.pretext.correspondence_cue import CUE_WEIGHTS, distances, mean_match_mm, point_cues
 from medssl.pretext.correspondence_head import CorrespondenceHead, CorrespondencePrediction
 from medssl.pretext.drawing import Box, orthogonal_slices
 from medssl.pretext.task import (
@@ -26,16 +26,18 @@ from medssl.pretext.task import (
     TaskSettings,
 )
 from medssl.pretext.turns import may_turn
-from medssl.pretext.views import Floats, Size3D, View, ViewRange, shared_places, take_view, to_grid
+from medssl.pretext.views import (
+    Size3D,
+    View,
+    ViewRange,
+    shared_places,
+    take_view,
+    to_grid,
+    to_indices,
+)
 
 TOO_CLOSE_VOXELS = 2.0
 """Voxels, of the finest axis, nearer than which another point is too much the same to be told apart."""
-
-CUE_WIDTHS = (1, 3, 7)
-"""Voxels over which the trivial cue averages intensities around a point."""
-
-CUE_WEIGHTS = (0.0, 0.25, 1.0, 4.0)
-"""Of a point's place in the crop beside its brightness, in the trivial cue."""
 
 MARK_VOXELS = 3
 
@@ -213,13 +215,13 @@ class CorrespondenceTask(PretextTask[CorrespondenceSettings]):
 
     def trivial_cues(self, train: Iterable[Sample], val: Iterable[Sample]) -> CueReport:
         """Match points by brightness around them and by their place in the crop."""
-        fitted = [_point_cues(sample) for sample in train]
-        weight = min(CUE_WEIGHTS, key=lambda weight: _mean_match_mm(fitted, weight))
-        scored = [_point_cues(sample) for sample in val]
+        fitted = [point_cues(sample) for sample in train]
+        weight = min(CUE_WEIGHTS, key=lambda weight: mean_match_mm(fitted, weight))
+        scored = [point_cues(sample) for sample in val]
         return CueReport(
             metric="match_mm",
-            chance=float(np.mean([_distances(points.places, points.places).mean() for points in scored])),
-            trivial=_mean_match_mm(scored, weight),
+            chance=float(np.mean([distances(points.places, points.places).mean() for points in scored])),
+            trivial=mean_match_mm(scored, weight),
             higher_is_better=False,
             cues="brightness around a point and its place in the crop, nearest; chance takes any point",
         )
@@ -230,7 +232,7 @@ class CorrespondenceTask(PretextTask[CorrespondenceSettings]):
         views = np.asarray(sample["correspondence_views"])[:, 0]
         places = np.asarray(sample["correspondence_places"])
         point, match, guess = (
-            np.round(_to_indices(sample[f"correspondence_{view}"], views.shape[1:])[number]).astype(int)
+            np.round(to_indices(sample[f"correspondence_{view}"], views.shape[1:])[number]).astype(int)
             for view, number in (("first", 0), ("second", 0), ("second", found))
         )
         off_mm = float(np.linalg.norm(places[found] - places[0]))
@@ -261,55 +263,6 @@ def _similarities(embeddings: Tensor) -> Tensor:
     """Return the cosine of each point in the first view and each in the second ``(B, N, N)``."""
     first, second = embeddings.unbind(dim=1)
     return first @ second.transpose(1, 2)
-
-
-@dataclass(frozen=True)
-class _PointCues:
-    """What the trivial cue knows of a crop's points in both views, and where in the scan they are.
-
-    Attributes:
-        brightness: Standardised means around each point ``(2, N, widths)``.
-        position: In the view, in quarters of its sides ``(2, N, 3)``.
-        places: In mm ``(N, 3)``.
-    """
-
-    brightness: np.ndarray
-    position: np.ndarray
-    places: np.ndarray
-
-
-def _point_cues(sample: Sample) -> _PointCues:
-    brightness, position = [], []
-    views = np.asarray(sample["correspondence_views"])[:, 0]
-    for view, key in zip(views, ("correspondence_first", "correspondence_second"), strict=True):
-        indices = _to_indices(sample[key], view.shape)
-        x, y, z = np.round(indices).astype(int).T
-        means = np.stack([uniform_filter(view, width)[x, y, z] for width in CUE_WIDTHS], axis=1)
-        brightness.append((means - means.mean(axis=0)) / (means.std(axis=0) + np.finfo(np.float32).eps))
-        position.append(indices / np.array(view.shape) * 4)
-    return _PointCues(np.array(brightness), np.array(position), np.asarray(sample["correspondence_places"]))
-
-
-def _mean_match_mm(cues: Sequence[_PointCues], weight: float) -> float:
-    return float(np.mean([_match_mm(points, weight) for points in cues]))
-
-
-def _match_mm(points: _PointCues, weight: float) -> float:
-    first, second = np.concatenate([points.brightness, weight * points.position], axis=-1)
-    found = _distances(first, second).argmin(axis=1)
-    return float(np.linalg.norm(points.places[found] - points.places, axis=1).mean())
-
-
-def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the distance of each row of one array from each of the other."""
-    distances: np.ndarray = np.linalg.norm(first[:, None] - second[None], axis=-1)
-    return distances
-
-
-def _to_indices(grid: Any, shape: Sequence[int]) -> Floats:
-    """Return voxel indices ``(N, 3)`` of what `to_grid` made."""
-    longest = np.maximum(np.array(shape) - 1, 1)
-    return np.asarray((np.asarray(grid)[:, ::-1] + 1) / 2 * longest, dtype=np.float32)
 
 
 def _mark(centre: np.ndarray, colour: str, label: str) -> Box:

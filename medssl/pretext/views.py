@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 Size3D = tuple[int, int, int]
@@ -113,6 +113,12 @@ def to_grid(indices: Floats, shape: Sequence[int]) -> Floats:
     """Return voxel indices ``(..., 3)`` as `torch.nn.functional.grid_sample` takes them: Z first, -1 to 1."""
     longest = np.maximum(np.array(shape) - 1, 1)
     return np.ascontiguousarray((2 * indices / longest - 1)[..., ::-1], dtype=np.float32)
+
+
+def to_indices(grid: ArrayLike, shape: Sequence[int]) -> Floats:
+    """Return the voxel indices ``(N, 3)`` of what `to_grid` made."""
+    longest = np.maximum(np.array(shape) - 1, 1)
+    return np.asarray((np.asarray(grid)[:, ::-1] + 1) / 2 * longest, dtype=np.float32)
 
 
 def _is_within(indices: Floats, shape: Sequence[int]) -> NDArray[np.bool_]:
