@@ -4,8 +4,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from medssl.pretext.task import CueReport
-from medssl.report.curves import run_curves, task_curves, to_png
-from medssl.report.metrics import read_metrics
+from medssl.report.curves import draw_curves, run_curves, task_curves, to_png
+from medssl.report.metrics import Curve, read_metrics
 
 
 def drawn(figure: Figure) -> dict[str, list[float]]:
@@ -58,3 +58,11 @@ def test_the_run_has_curves_of_what_was_measured(metrics_csv: Path) -> None:
 def test_a_figure_becomes_a_png(metrics_csv: Path) -> None:
     [figure, *_] = run_curves(read_metrics(metrics_csv)).values()
     assert to_png(figure).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("epochs", [[1.0], [1.0, 2.0]])
+def test_epochs_are_whole_numbers_also_after_one(epochs: list[float]) -> None:
+    figure = draw_curves({"val": Curve(epochs, [0.4] * len(epochs))})
+    [axes] = figure.axes
+    low, high = axes.get_xlim()
+    assert [tick for tick in axes.get_xticks() if low <= tick <= high] == epochs
