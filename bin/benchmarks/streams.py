@@ -85,16 +85,20 @@ def _write_memory_maps(scans: Sequence[Any], folder: Path) -> list[np.ndarray]:
 def _memory_maps(flat: Sequence[np.ndarray]) -> Generator[Batches]:
     """The floor: voxels are read and converted, and nothing else happens to them."""
 
-    def crop(random: np.random.Generator) -> np.ndarray:
+    def begin(size: int) -> Tensor:
+        return torch.empty((size, 1, *[SIDE] * 3))
+
+    def make(random: np.random.Generator) -> np.ndarray:
         voxels = flat[random.integers(len(flat))]
         starts = [random.integers(length - SIDE, endpoint=True) for length in voxels.shape]
-        return voxels[tuple(slice(start, start + SIDE) for start in starts)].astype(np.float32)[None]
+        return voxels[tuple(slice(start, start + SIDE) for start in starts)].astype(np.float32)
 
-    def collate(crops: list[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.stack(crops))
+    def put(batch: Tensor, place: int, crop: np.ndarray) -> None:
+        batch.numpy()[place, 0] = crop
 
     requests = repeat([np.random.default_rng(0)] * BATCH)
-    with closing(batches_in_order(requests, make=crop, collate=collate, threads=WORKERS)) as batches:
+    batches = batches_in_order(requests, begin=begin, make=make, put=put, threads=WORKERS)
+    with closing(batches):
         yield batches
 
 

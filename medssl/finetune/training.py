@@ -20,7 +20,6 @@ from medssl.finetune.segmentation import Segmentation, SegmentationHead
 from medssl.finetune.transfer import Pretrained
 from medssl.networks.build import build_encoder
 from medssl.networks.weights import LoadReport
-from medssl.pretext.mixture import collate
 from medssl.progress import Progress
 from medssl.scans.cases import PreparedCase
 from medssl.training.augment import IntensityAugmentation
@@ -112,7 +111,7 @@ def open_stream(
             spatial=config.spatial,
             class_names=goal.side_names,
         ),
-        collate=partial(collate, keys=goal.batch_keys),
+        batch_keys=goal.batch_keys,
         batch_size=config.training.batch_size,
         crops_per_scan=1,
         seed=config.training.seed,

@@ -54,10 +54,10 @@ class CropOrPadd(PretextTransform):
         return tuple(slice(start, start + extent) for start, extent in zip(starts, extents, strict=True))
 
     def apply(self, volume: np.ndarray, parameters: Box, *, key: str) -> dict[str, Any]:
-        """Return the crop ``(C, *crop_size)`` under ``key`` and the volume itself under ``window``."""
+        """Return the crop ``(C, *crop_size)`` under ``key``, a part of ``window``, the volume itself."""
         content = volume[:, *parameters]
         if content.shape[1:] == self.crop_size:
-            return {key: content.copy(), "window": volume}
+            return {key: content, "window": volume}
         mean = widen(content).mean(axis=(1, 2, 3), keepdims=True)
         crop = np.broadcast_to(mean, (len(volume), *self.crop_size)).copy()
         before = [

@@ -6,7 +6,6 @@ from itertools import islice
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from monai.config import KeysCollection
@@ -26,7 +25,7 @@ from medssl.pretext.inpainting_head import (
     fill_hidden,
 )
 from medssl.pretext.interpolation import interpolate_visible
-from medssl.pretext.masks import MaskShape, check_patch_size, draw_mask
+from medssl.pretext.masks import MaskShape, check_patch_size, draw_mask, fill_with_mean
 from medssl.pretext.task import (
     Batch,
     CueReport,
@@ -109,13 +108,8 @@ class InpaintingPretextd(PretextTransform):
 
     def apply(self, volume: np.ndarray, parameters: np.ndarray, *, key: str) -> dict[str, Any]:
         """Return the masked volume under ``key``, the target and the mask."""
-        intensities = torch.from_numpy(np.ascontiguousarray(volume)).float()
-        visible = (~parameters).astype(np.float32)
-        mean = intensities.numpy().reshape(len(volume), -1) @ visible.ravel()
-        mean /= parameters.size - np.count_nonzero(parameters)
-        fill = torch.from_numpy(mean[:, None, None, None])
-        return {  # with weights of 0 and 1, lerp chooses one of the two exactly, and faster than where
-            key: fill.lerp(intensities, torch.from_numpy(visible)).numpy(),
+        return {
+            key: fill_with_mean(volume, parameters),
             "inpainting_target": volume,
             "inpainting_mask": parameters[None],
         }

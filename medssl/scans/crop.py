@@ -19,6 +19,9 @@ EMPTY_BELOW = 0.05
 MIN_FOREGROUND = 0.05
 """Share of voxels above that from which a window shows something."""
 
+CACHE_LINE = 64
+"""Bytes that a processor's cache holds or drops together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -26,7 +29,8 @@ class Window:
 
     Attributes:
         voxels: ``(1, X, Y, Z)``, in [0, 1], float16 as they are stored: moving half the bytes, crops are made
-            faster. Whoever computes with them widens them first, see `medssl.scans.store.widen`.
+            faster. Whoever computes with them widens them first, see `medssl.scans.store.widen`. Their rows
+            do not follow each other directly in memory.
         start: Index of its first voxel in the stored scan, along +R, +A, +S.
     """
 
@@ -52,7 +56,7 @@ def read_window(scan: PreparedScan, size: Size, rng: np.random.Generator) -> Win
     for _ in range(draws):
         start = rng.integers(0, last_start, endpoint=True)
         box = tuple(slice(first, first + length) for first, length in zip(start, clipped, strict=True))
-        voxels = np.array(stored[box])
+        voxels = _copy_spread(stored[box])
         if _shows_something(voxels):
             break
     x, y, z = (int(first) for first in start)
@@ -74,7 +78,20 @@ def read_box(scan: PreparedScan, start: Size, size: Size) -> NDArray[np.float32]
     return widen(open_voxels(scan.store_path)[box])[np.newaxis]
 
 
+def _copy_spread(voxels: NDArray[np.float16]) -> NDArray[np.float16]:
+    """Return a copy whose rows lie a cache line apart, which is turned twice as fast.
+
+    Voxels that follow each other along X or Y are a power of two of bytes apart in usual crops, so they would
+    push each other out of the processor's cache when read in that order.
+    """
+    x, y, z = voxels.shape
+    spread = np.empty((x, y + 1, z + CACHE_LINE // voxels.itemsize), voxels.dtype)[:, :y, :z]
+    spread[...] = voxels
+    return spread
+
+
 def _shows_something(voxels: NDArray[np.float16]) -> bool:
-    """Judge by every fourth voxel an axis, which costs next to nothing."""
-    sparse = voxels[::4, ::4, ::4]
-    return bool(np.count_nonzero(sparse > EMPTY_BELOW) >= MIN_FOREGROUND * sparse.size)
+    """Judge by every fourth voxel an axis, and by its bits, which as whole numbers are in the same order."""
+    sparse = voxels[::4, ::4, ::4].view(np.int16)
+    is_bright = sparse > np.float16(EMPTY_BELOW).view(np.int16)
+    return bool(np.count_nonzero(is_bright) >= MIN_FOREGROUND * sparse.size)

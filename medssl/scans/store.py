@@ -202,7 +202,7 @@ def open_voxels(store_path: Path) -> blosc2.NDArray | np.ndarray:
     were read. It may be a view of the file, which cannot be written to.
     """
     if store_path.suffix == ".npy":
-        return np.load(store_path, mmap_mode="r")
+        return np.asarray(np.load(store_path, mmap_mode="r"))  # slices of a memmap object take longer to make
     one_thread = blosc2.DParams(nthreads=1)  # the caller's threads are the parallel ones
     return blosc2.open(str(store_path), mode="r", mmap_mode="r", dparams=one_thread)
 

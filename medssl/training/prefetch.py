@@ -19,49 +19,54 @@ BATCHES_AHEAD = 2
 def batches_in_order(
     requests: Iterable[Sequence[Request]],
     *,
+    begin: Callable[[int], Batched],
     make: Callable[[Request], Made],
-    collate: Callable[[list[Made]], Batched],
+    put: Callable[[Batched, int, Made], object],
     threads: int,
 ) -> Generator[Batched]:
     """Yield one batch for each list of requests, made in threads but handed out in order.
 
     Threads, not processes: reading and transforming release the interpreter lock for most of their time, and
-    nothing has to be copied between processes. Each thread makes an equal share of every batch. Collation has
-    a thread of its own, so that it too is done by the time a batch is asked for.
+    nothing has to be copied between processes. Each thread makes an equal share of every batch, and a second
+    one beside it puts what was made where it belongs.
 
     Args:
         requests: What each batch is made of; may be endless.
-        make: Makes one sample; called from several threads at once.
-        collate: Puts a batch together.
+        begin: Returns a batch for so many samples.
+        make: Makes one sample; called from several threads at once, as ``put`` is.
+        put: Adds a sample to a batch at a place.
         threads: How many samples are made at once.
 
     Raises:
-        Exception: Whatever ``make`` or ``collate`` raised for the batch that is due. Closing the generator
-            drops what is not begun and waits for what is.
+        Exception: Whatever ``begin``, ``make`` or ``put`` raised for the batch that is due. Closing the
+            generator drops what is not begun and waits for what is.
     """
 
-    def make_share(share: Sequence[Request]) -> list[Made]:
-        return [make(request) for request in share]
+    def make_share(batch: Batched, share: Sequence[tuple[int, Request]]) -> list[Future[object]]:
+        return [placers.submit(put, batch, place, make(request)) for place, request in share]
 
-    def join(futures: list[Future[list[Made]]]) -> Batched:
-        return collate([sample for future in futures for sample in future.result()])
+    def finished(batch: Batched, shares: Sequence[Future[list[Future[object]]]]) -> Batched:
+        for share in shares:
+            for placed in share.result():
+                placed.result()
+        return batch
 
     makers = ThreadPoolExecutor(threads, thread_name_prefix="crop", initializer=_compute_alone)
-    collator = ThreadPoolExecutor(1, thread_name_prefix="collate", initializer=_compute_alone)
-    pending: deque[Future[Batched]] = deque()
+    placers = ThreadPoolExecutor(threads, thread_name_prefix="place", initializer=_compute_alone)
+    pending: deque[tuple[Batched, list[Future[list[Future[object]]]]]] = deque()
     try:
-        for batch in requests:
-            size = -(-len(batch) // threads)
-            shares = [batch[begin : begin + size] for begin in range(0, len(batch), size)]
-            futures = [makers.submit(make_share, share) for share in shares]
-            pending.append(collator.submit(join, futures))
+        for wanted in requests:
+            batch, placed = begin(len(wanted)), list(enumerate(wanted))
+            size = -(-len(placed) // threads)
+            shares = [placed[first : first + size] for first in range(0, len(placed), size)]
+            pending.append((batch, [makers.submit(make_share, batch, share) for share in shares]))
             if len(pending) > BATCHES_AHEAD:
-                yield pending.popleft().result()
+                yield finished(*pending.popleft())
         while pending:
-            yield pending.popleft().result()
+            yield finished(*pending.popleft())
     finally:
         makers.shutdown(cancel_futures=True)
-        collator.shutdown(cancel_futures=True)
+        placers.shutdown(cancel_futures=True)
 
 
 def _compute_alone() -> None:

@@ -1,21 +1,20 @@
 """Endless training batches and fixed validation batches, each a pure function of a seed and a number."""
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from typing import Any, Generic
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from medssl.errors import ConfigError
+from medssl.training.batch import GrowingBatch, collate
 from medssl.training.prefetch import batches_in_order
 from medssl.training.sampler import CropSampler, OnUnreadable, ReadWindow, ScanT, SeededTransform
 from medssl.training.seeds import derive_seed
-
-Collate = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class CropStream(Generic[ScanT]):
         scans: Training scans, in an order that does not change between runs.
         read_window: Reads part of a scan, such as `medssl.workflows.setup.read_image`.
         transform: Makes inputs and targets of what was read.
-        collate: Makes plain tensors of a list of samples.
+        batch_keys: Which entries of a transformed sample reach the batch.
         batch_size: Crops in a step over all processes.
         crops_per_scan: Crops of each scan in an epoch.
         seed: Of the whole run.
@@ -68,7 +67,7 @@ class CropStream(Generic[ScanT]):
         *,
         read_window: ReadWindow[ScanT],
         transform: SeededTransform,
-        collate: Collate,
+        batch_keys: Sequence[str],
         batch_size: int,
         crops_per_scan: int,
         seed: int,
@@ -88,7 +87,7 @@ class CropStream(Generic[ScanT]):
         self._crops_per_scan = crops_per_scan
         self._seed = seed
         self._threads = threads
-        self._collate = collate
+        self._keys = (*batch_keys, "seed")
         self._sampler: CropSampler[ScanT] = CropSampler(read_window, transform, on_unreadable=on_unreadable)
 
     @property
@@ -100,7 +99,7 @@ class CropStream(Generic[ScanT]):
         """Yield this process's share of the batches of ``start_step`` and all later steps, without end.
 
         Yields:
-            What ``collate`` made, and ``seed`` ``(B,)`` int64, one a sample.
+            Plain tensors of the batch's keys, and ``seed`` ``(B,)`` int64, one a sample.
         """
         requests = (self._requests(step)[self._share] for step in count(start_step))
         return self._make(self.scans, requests)
@@ -122,8 +121,7 @@ class CropStream(Generic[ScanT]):
 
     def collate(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Return a batch of samples, with ``seed`` ``(B,)`` int64."""
-        seeds = torch.tensor([sample["seed"] for sample in samples], dtype=torch.int64)
-        return {**self._collate(samples), "seed": seeds}
+        return collate(samples, self._keys)
 
     def fixed_batches(
         self, scans: Sequence[ScanT], *, crops_per_scan: int
@@ -163,11 +161,19 @@ class CropStream(Generic[ScanT]):
     def _make(
         self, scans: Sequence[ScanT], requests: Iterator[list[CropRequest]]
     ) -> Generator[dict[str, Tensor]]:
+        def begin(size: int) -> GrowingBatch:
+            return GrowingBatch(size, self._keys)
+
         def make(request: CropRequest) -> dict[str, Any]:
             candidates = (scans[index] for index in request.candidates())
             return self._sampler.sample_first_readable(candidates, request.seed)
 
-        return batches_in_order(requests, make=make, collate=self.collate, threads=self._threads)
+        batches = batches_in_order(
+            requests, begin=begin, make=make, put=GrowingBatch.put, threads=self._threads
+        )
+        with closing(batches):
+            for batch in batches:
+                yield batch.tensors
 
 
 @lru_cache(maxsize=4)

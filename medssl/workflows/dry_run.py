@@ -14,10 +14,10 @@ from torch import Tensor
 
 from medssl.config.load import dump_yaml
 from medssl.config.schema import PretrainConfig
-from medssl.pretext.mixture import collate
 from medssl.progress import Progress
 from medssl.scans.plan import planned_shape
 from medssl.scans.record import SkippedScan
+from medssl.training.batch import collate
 from medssl.training.devices import choose_device
 from medssl.training.precision import time_step
 from medssl.workflows.cohort import Candidates, find_candidates

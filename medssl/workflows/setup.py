@@ -10,7 +10,7 @@ import torch
 from medssl.config.schema import PretrainConfig
 from medssl.errors import NoUsableScanError
 from medssl.networks.build import build_encoder, coarsest_stride
-from medssl.pretext.mixture import PretextMixture, PretextModel, collate
+from medssl.pretext.mixture import PretextMixture, PretextModel
 from medssl.pretext.registry import build_tasks
 from medssl.pretext.task import Sample, TaskContext
 from medssl.progress import Progress
@@ -84,7 +84,7 @@ def open_stream(scans: Sequence[PreparedScan], *, network: Network, progress: Pr
         scans,
         read_window=partial(read_image, size=network.mixture.window_size),
         transform=network.mixture.make_transform(),
-        collate=partial(collate, keys=network.mixture.batch_keys),
+        batch_keys=network.mixture.batch_keys,
         batch_size=training.batch_size,
         crops_per_scan=training.crops_per_scan,
         seed=training.seed,

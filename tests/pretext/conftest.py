@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from medssl.networks.encoder import Encoder, FeatureMaps
 from medssl.pretext.inpainting import InpaintingSettings, InpaintingTask
-from medssl.pretext.mixture import collate
 from medssl.pretext.task import TaskContext
+from medssl.training.batch import collate
 
 
 class TinyEncoder(Encoder):

@@ -11,7 +11,7 @@ from medssl.networks.build import build_encoder
 from medssl.pretext.correspondence import TOO_CLOSE_VOXELS, CorrespondenceSettings, CorrespondenceTask
 from medssl.pretext.correspondence_head import EMBEDDING, CorrespondencePrediction
 from medssl.pretext.drawing import figure_to_rgb
-from medssl.pretext.mixture import collate
+from medssl.training.batch import collate
 
 CUBE = (12, 12, 12)
 

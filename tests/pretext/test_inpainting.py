@@ -9,7 +9,8 @@ from medssl.errors import ConfigError
 from medssl.pretext.drawing import figure_to_rgb
 from medssl.pretext.inpainting import InpaintingPretextd
 from medssl.pretext.inpainting_head import InpaintingPrediction
-from medssl.pretext.mixture import PretextMixture, PretextModel, collate
+from medssl.pretext.mixture import PretextMixture, PretextModel
+from medssl.training.batch import collate
 
 
 class TestTransform:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from medssl.networks.build import build_encoder
 from medssl.pretext.drawing import figure_to_rgb
 from medssl.pretext.location import LocationPretextd, LocationTask
-from medssl.pretext.mixture import collate
 from medssl.pretext.task import TaskSettings
+from medssl.training.batch import collate
 
 CROP = (8, 6, 4)
 

@@ -9,7 +9,7 @@ from monai.transforms import Compose, ScaleIntensityd
 from medssl.config.load import validate_section
 from medssl.errors import ConfigError
 from medssl.pretext.drawing import figure_to_rgb
-from medssl.pretext.mixture import PretextMixture, PretextModel, collate
+from medssl.pretext.mixture import PretextMixture, PretextModel
 from medssl.pretext.position import (
     NO_ROOM,
     Placement,
@@ -19,6 +19,7 @@ from medssl.pretext.position import (
     PositionTask,
     standardise,
 )
+from medssl.training.batch import collate
 
 PATCH = (6, 5, 4)
 

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from medssl.errors import ConfigError
-from medssl.pretext.mixture import PretextMixture, PretextModel, collate
+from medssl.pretext.mixture import PretextMixture, PretextModel
 from medssl.pretext.registry import build_tasks, task_names
+from medssl.training.batch import collate
 
 
 def test_a_task_is_found_by_being_in_the_package():

@@ -6,9 +6,10 @@ from monai.transforms import Compose, EnsureChannelFirstd, ScaleIntensityd
 
 from medssl.pretext.crop import CropOrPadd
 from medssl.pretext.drawing import figure_to_rgb
-from medssl.pretext.mixture import PretextMixture, PretextModel, collate
+from medssl.pretext.mixture import PretextMixture, PretextModel
 from medssl.pretext.rotation import RotationHead, RotationPretextd, RotationSettings, RotationTask
 from medssl.pretext.turns import TURNS, allowed_turns, apply_turn, describe_turn
+from medssl.training.batch import collate
 
 
 @pytest.fixture

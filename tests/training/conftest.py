@@ -177,19 +177,12 @@ class TinyModel(nn.Module):
         return {name: self.heads[name](features) for name in ("flip", "mean")}
 
 
-def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-    return {
-        key: torch.from_numpy(np.stack([np.asarray(sample[key]) for sample in samples]))
-        for key in TinyMixture.batch_keys
-    }
-
-
 def make_stream(scans: Sequence[PreparedScan], **changes: Any) -> CropStream:
     broken = changes.pop("broken", set())
     settings: dict[str, Any] = {
         "read_window": partial(read_window, broken=broken),
         "transform": FlipTransform(),
-        "collate": collate,
+        "batch_keys": TinyMixture.batch_keys,
         "batch_size": 4,
         "crops_per_scan": 2,
         "seed": 3,

@@ -1,7 +1,6 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from itertools import islice
 from types import SimpleNamespace
 from typing import Any
@@ -134,20 +133,21 @@ def test_threads_do_not_share_a_transforms_random_state(standins: SimpleNamespac
 def test_what_torch_computes_for_crops_leaves_the_other_cores_alone(standins: SimpleNamespace) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
-    seen: set[int] = set()
+    seen: dict[str, int] = {}
+
+    class Put:
+        def __array__(self, *_: object, **__: object) -> np.ndarray:
+            seen[threading.current_thread().name.split("_")[0]] = torch.get_num_threads()
+            return np.zeros(1)
 
     class Count(standins.FlipTransform):
         def __call__(self, data: dict) -> dict:
-            seen.add(torch.get_num_threads())
-            return super().__call__(data)
-
-    def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        seen.add(torch.get_num_threads())
-        return standins.collate(samples)
+            seen[threading.current_thread().name.split("_")[0]] = torch.get_num_threads()
+            return {**super().__call__(data), "put": Put()}
 
     try:
-        take(standins.make_stream(standins.make_scans(4), transform=Count(), collate=collate), 0, 2)
-        assert seen == {1}
+        take(standins.make_stream(standins.make_scans(4), transform=Count(), batch_keys=["put"]), 0, 2)
+        assert seen == {"crop": 1, "place": 1}
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
@@ -165,7 +165,7 @@ def test_closing_ends_the_threads_and_begins_no_further_crop(standins: SimpleNam
     next(batches)
     assert any(thread.name.startswith("crop") for thread in threading.enumerate())
     batches.close()
-    assert not any(thread.name.startswith(("crop", "collate")) for thread in threading.enumerate())
+    assert not any(thread.name.startswith(("crop", "place")) for thread in threading.enumerate())
     assert len(begun) < 12
 
 
