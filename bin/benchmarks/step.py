@@ -126,6 +126,7 @@ def _choose(scans: list[PreparedScan]) -> tuple[StepSettings, Measured]:
         def measure() -> float:
             torch.set_num_threads(threads)
             try:
+                bench(settings)  # kernels for another number of threads are made anew
                 return bench(settings)[1]
             finally:
                 torch.set_num_threads(all_threads)
