@@ -11,6 +11,7 @@ from pathlib import Path
 import monai.transforms
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from benchmarks.measure import MEDSSL, Measured, median_ratio, summary, take_turns
 from medssl.config.schema import DataConfig
@@ -105,7 +106,8 @@ def _beside_monai(paths: list[Path], store: Path) -> Measured:
         "MONAI, linear": monai_chain("bilinear"),
         "MONAI, cubic as medssl": monai_chain(3),
     }
-    seconds = take_turns(candidates, repeats=REPEATS)
+    with threadpool_limits(1):
+        seconds = take_turns(candidates, repeats=REPEATS)
     measured: Measured = {f"one core, {name}, s a scan": summary(values) for name, values in seconds.items()}
     for name, values in seconds.items():
         if name != "medssl":

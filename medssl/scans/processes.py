@@ -11,6 +11,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from threadpoolctl import threadpool_limits
+
 from medssl.errors import MedsslError
 
 J = TypeVar("J")
@@ -110,7 +112,7 @@ def _run_until_one_dies(
     try:
         while waiting or running:
             while waiting and len(running) < processes:  # no more, so that whatever dies is among the running
-                running[pool.submit(function, waiting[0])] = waiting[0]
+                running[pool.submit(_run_on_one_core, function, waiting[0])] = waiting[0]
                 waiting.popleft()
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 result = future.result()
@@ -134,6 +136,12 @@ def _start_pool(processes: int) -> ProcessPoolExecutor:
             "No process could be started to prepare scans in; set data.prepare_workers to 0 to do without."
         ) from error
     return pool
+
+
+def _run_on_one_core(function: Callable[[J], R], job: J) -> R:
+    """Run a job with one thread for linear algebra, of which it would have one for each core."""
+    with threadpool_limits(1):
+        return function(job)
 
 
 def _tie_to_parent() -> None:

@@ -5,7 +5,9 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from threadpoolctl import threadpool_info
 
 from medssl.errors import MedsslError
 from medssl.scans.processes import Died, count_processes, make_batches, run_batches, run_jobs
@@ -27,6 +29,11 @@ list(run_jobs(eval, ["1"], processes=1))
 """
 
 
+def count_blas_threads(dtype: type) -> set[int]:
+    np.ones((2, 2), dtype) @ np.ones((2, 2), dtype)
+    return {library["num_threads"] for library in threadpool_info()}
+
+
 def test_auto_is_a_process_for_each_usable_core(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 5}, raising=False)
     assert (count_processes("auto"), count_processes(2), count_processes(0)) == (3, 2, 0)
@@ -44,6 +51,11 @@ def test_only_the_job_that_ends_its_process_is_given_up():
 
 def evaluate_each(batch):
     return [eval(job) for job in batch]
+
+
+def test_each_process_keeps_to_one_core():
+    ((_, threads),) = run_jobs(count_blas_threads, [np.float32], processes=1)
+    assert threads == {1}
 
 
 def test_only_the_job_of_a_batch_that_ends_its_process_is_given_up():

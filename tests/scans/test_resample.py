@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage.transform import resize
 
-from medssl.scans.resample import resample
+from medssl.scans.resample import combine_planes, resample
 
 ONE_MM = (1.0, 1.0, 1.0)
 
@@ -45,13 +45,31 @@ def test_detail_below_the_new_spacing_is_averaged_not_aliased():
     np.testing.assert_allclose(volume[2:-2], 0.5, atol=0.02)
 
 
-@pytest.mark.parametrize("shape_to", [(30, 11, 21), (9, 40, 20), (20, 20, 20)])
-def test_equals_scipy_zoom_after_gaussian_smoothing(shape_to):
-    volume = np.random.default_rng(0).random((20, 22, 18), dtype=np.float32)
+@pytest.mark.parametrize(
+    ("shape", "shape_to"),
+    [
+        ((20, 22, 18), (30, 11, 21)),
+        ((20, 22, 18), (9, 40, 20)),
+        ((20, 22, 18), (20, 20, 20)),
+        ((90, 3, 70), (130, 3, 100)),  # rows are made in several turns, of a part of the planes each
+        ((3, 90, 70), (3, 33, 64)),
+    ],
+)
+def test_equals_scipy_zoom_after_gaussian_smoothing(shape, shape_to):
+    volume = np.random.default_rng(0).random(shape, dtype=np.float32)
     factors = np.divide(volume.shape, shape_to)
     smooth = ndimage.gaussian_filter(volume.astype(float), np.maximum(0, (factors - 1) / 2), mode="reflect")
     expected = ndimage.zoom(smooth, 1 / factors, order=3, mode="reflect", grid_mode=True)
     np.testing.assert_allclose(resample(volume, ONE_MM, tuple(factors)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_planes_are_combined_as_by_one_product(axis):
+    rng = np.random.default_rng(axis)
+    volume = rng.random((50, 60, 70), dtype=np.float32).transpose(2, 0, 1)
+    for weights in (rng.random((75, volume.shape[axis]), dtype=np.float32), np.eye(volume.shape[axis])[1:]):
+        expected = np.moveaxis(np.tensordot(weights, volume, axes=(1, axis)), 0, axis)
+        np.testing.assert_allclose(combine_planes(volume, weights, axis), expected, rtol=1e-5)
 
 
 def test_equals_scikit_image_where_borders_do_not_matter():
