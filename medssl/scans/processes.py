@@ -130,7 +130,8 @@ def _start_pool(processes: int) -> ProcessPoolExecutor:
         processes, mp_context=multiprocessing.get_context("spawn"), initializer=_tie_to_parent
     )
     try:
-        pool.submit(os.getpid).result()
+        first, *_ = [pool.submit(os.getpid) for _ in range(processes)]  # so that they start at the same time
+        first.result()
     except BrokenProcessPool as error:
         raise MedsslError(
             "No process could be started to prepare scans in; set data.prepare_workers to 0 to do without."
