@@ -1,5 +1,6 @@
 """Find the scans a user points at: a file, a folder of any depth, or a table."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -138,7 +139,8 @@ def find_in_table(table: Path) -> tuple[list[tuple[ScanRecord, TableRow]], tuple
         UsageError: If the table cannot be read, or has no column ``image``.
     """
     rows, table_notes = read_scan_table(table)
-    names = [_name_below(table.parent, row.path) for row in rows]
+    root = _root_of_names(table, [row.path for row in rows])
+    names = [Path(os.path.relpath(row.path, root)).as_posix() for row in rows]
     records, notes = name_scans(table.parent, names, is_nnunet=False)
     scans = [
         replace(
@@ -204,8 +206,14 @@ def _unique_ids(files: Sequence[str]) -> list[str]:
     return ids
 
 
-def _name_below(folder: Path, path: Path) -> str:
-    """Return ``path`` relative to ``folder`` or, outside of it, from the root of the file system."""
-    if path.is_relative_to(folder):
-        return path.relative_to(folder).as_posix()
-    return path.absolute().relative_to(path.absolute().anchor).as_posix()
+def _root_of_names(table: Path, images: Sequence[Path]) -> Path:
+    """Return the folder that names of a table's images begin below: the table's, or one that holds them all.
+
+    So names, and the crops that are drawn by them, depend neither on the working directory nor on where the
+    data lie.
+    """
+    home, *folders = (os.path.normpath(file.parent.absolute()) for file in (table, *images))
+    if os.path.commonpath([home, *folders]) == home:
+        return Path(home)
+    root = Path(os.path.commonpath(folders))
+    return next(folder for folder in (root, *root.parents) if bids_subject(folder.as_posix()) is None)

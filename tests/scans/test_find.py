@@ -237,6 +237,32 @@ class TestTable:
         assert len(set(ids(found))) == 3
         assert all(".." not in scan_id and not scan_id.startswith("/") for scan_id in ids(found))
 
+    @pytest.mark.parametrize(
+        ("table", "rows"),
+        [
+            ("study/scans.csv", "../data/x/a.nii\n../data/b.nii"),
+            ("study/deep/scans.csv", "../../data/x/a.nii"),
+        ],
+    )
+    def test_ids_depend_neither_on_the_working_directory_nor_on_where_all_lies(
+        self, table: str, rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen = []
+        for home in (tmp_path / "one", tmp_path / "other" / "place"):
+            (home / table).parent.mkdir(parents=True)
+            (home / table).write_text(f"image\n{rows}\n")
+            monkeypatch.chdir(home)
+            seen += [ids(find_scans(Path(table))), ids(find_scans(Path("study/..") / table))]
+            seen.append(ids(find_scans(home / table)))
+        assert all(names == seen[0] for names in seen)
+        assert "place" not in str(seen)
+
+    def test_images_elsewhere_keep_the_subject_that_their_folder_names(self, tmp_path: Path) -> None:
+        (tmp_path / "tables").mkdir()
+        table = tmp_path / "tables" / "scans.csv"
+        table.write_text("image\n../sub-07/ses-1/T1.nii\n../sub-07/ses-2/T1.nii\n")
+        assert subjects(find_scans(table)) == ["sub-07", "sub-07"]
+
     def test_repeated_and_empty_rows_are_counted(self, tmp_path: Path) -> None:
         table = tmp_path / "scans.csv"
         table.write_text("image,site\na.nii,1\n,2\na.nii,3\n")
