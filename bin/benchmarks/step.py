@@ -40,7 +40,7 @@ THREE_TASKS = ("rotation", "inpainting", "position")
 
 REPEATS = 4
 LOOP_STEPS = 8
-"""Steps of the loop between two measurements of the bare step."""
+"""Steps of the loop, and bare ones, in turn; means of either, as what happens in some steps counts too."""
 
 LOOP_REPEATS = 8
 """More than elsewhere: the two differ by less than a machine of several owners does from minute to minute."""
@@ -172,7 +172,7 @@ class _InterruptedStream:
     def batches(self, start_step: int = 0) -> Generator[dict[str, Tensor]]:
         with closing(self._stream.batches(start_step)) as batches:
             while True:
-                self.bare_s.append(statistics.median(self._take_bare_step() for _ in range(3)))
+                self.bare_s.append(statistics.mean(self._take_bare_step() for _ in range(LOOP_STEPS)))
                 began = time.perf_counter()
                 for _ in range(LOOP_STEPS):
                     yield next(batches)

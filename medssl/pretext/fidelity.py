@@ -4,8 +4,9 @@ Intensities are in [0, 1], so the data range of PSNR and SSIM is 1.
 """
 
 import torch
-from monai.networks.layers import gaussian_1d, separable_filtering
 from torch import Tensor
+
+from medssl.pretext.blur import blur
 
 SSIM_SIGMA = 1.5
 SSIM_RADIUS = 5
@@ -42,7 +43,7 @@ def ssim_map(first: Tensor, second: Tensor) -> Tensor:
 
     MONAI's SSIM drops a border as wide as the window's radius, which is most of a small crop, and convolves
     with the full 3D window; this one repeats the outermost voxels past the faces and filters along one axis
-    after another, ten times as fast.
+    after another, many times as fast.
 
     Args:
         first: Float32 ``(B, C, X, Y, Z)``.
@@ -51,18 +52,13 @@ def ssim_map(first: Tensor, second: Tensor) -> Tensor:
     Returns:
         ``(B, C, X, Y, Z)`` in [-1, 1].
     """
-    mean_1, mean_2 = _smooth(first), _smooth(second)
-    variance_1 = _smooth(first * first) - mean_1**2
-    variance_2 = _smooth(second * second) - mean_2**2
-    covariance = _smooth(first * second) - mean_1 * mean_2
+    volumes = torch.stack([first, second, first * first, second * second, first * second])
+    # Variances are small differences of larger numbers: 16 bits would leave nothing of them.
+    mean_1, mean_2, square_1, square_2, product = blur(
+        volumes, (SSIM_SIGMA,) * 3, border="nearest", truncate=SSIM_RADIUS / SSIM_SIGMA
+    )
+    variance_1 = square_1 - mean_1**2
+    variance_2 = square_2 - mean_2**2
+    covariance = product - mean_1 * mean_2
     luminance = (2 * mean_1 * mean_2 + SSIM_C1) / (mean_1**2 + mean_2**2 + SSIM_C1)
     return luminance * (2 * covariance + SSIM_C2) / (variance_1 + variance_2 + SSIM_C2)
-
-
-def _smooth(volume: Tensor) -> Tensor:
-    window = gaussian_1d(
-        torch.tensor(SSIM_SIGMA), truncated=SSIM_RADIUS / SSIM_SIGMA, approx="sampled", normalize=True
-    )
-    # Variances are small differences of larger numbers: 16 bits would leave nothing of them.
-    with torch.autocast(volume.device.type, enabled=False):
-        return separable_filtering(volume, window, mode="replicate")

@@ -73,7 +73,7 @@ class IntensityAugmentation:
 
 def _change_contrast(volumes: Tensor, gamma: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     gamma, scale, shift = (_as_column(values, volumes) for values in (gamma, scale, shift))
-    return scale * volumes.clamp(min=0) ** gamma + shift
+    return volumes.clamp(min=0).pow_(gamma).mul_(scale).add_(shift)
 
 
 def _add_noise(volumes: Tensor, deviation: Tensor, seeds: list[int], key: str) -> Tensor:
@@ -83,7 +83,7 @@ def _add_noise(volumes: Tensor, deviation: Tensor, seeds: list[int], key: str) -
         torch.randn(volumes.shape[1:], device=volumes.device, generator=_generator(volumes.device, key, seed))
         for seed in seeds
     ]
-    return volumes + _as_column(deviation, volumes) * torch.stack(noise)
+    return torch.stack(noise).mul_(_as_column(deviation, volumes)).add_(volumes)
 
 
 def _as_column(values: Tensor, volumes: Tensor) -> Tensor:
