@@ -16,7 +16,7 @@ from medssl.scans.manifest import write_table
 
 RECORD = "predictions.json"
 PARENT_FOLDER = "__"
-"""Stands for ".." in the name of a scan that lies outside of its table's folder: no result does."""
+"""Stands for ".." in the name of a scan: no result lies outside of the folder."""
 
 Values = Mapping[str, str | float]
 

@@ -17,6 +17,7 @@ from medssl.scans.label_map import read_label_map
 from medssl.scans.read import read_header
 from medssl.workflows import predict as workflow
 from medssl.workflows.predict import predict
+from medssl.workflows.predictions import PredictionFolder
 
 ONE_MM = np.eye(4)
 TURNED = np.array([[0, -2, 0, 3], [0, 0, 3, -2], [1, 0, 0, 5], [0, 0, 0, 1.0]])
@@ -247,16 +248,20 @@ class TestNothingIsOverwritten:
         assert files_below(scans) == ["a.nii.gz", "deep/er/b.nii"]
 
     def test_a_scan_beside_the_folder_of_its_table_stays_inside(self, run, scans, tmp_path, monkeypatch):
-        """Such a scan is called "../a" where the table is named relative to the working folder."""
         (tmp_path / "tables").mkdir()
         table = tmp_path / "tables" / "scans.csv"
         table.write_text("image\n../scans/a.nii.gz\n")
         monkeypatch.chdir(table.parent)
         before = files_below(scans)
         run(Path(table.name))
-        assert list(json.loads((tmp_path / "out/predictions.json").read_text())["scans"]) == ["../scans/a"]
-        assert (tmp_path / "out/__/scans/a.nii.gz").is_file()
+        assert list(json.loads((tmp_path / "out/predictions.json").read_text())["scans"]) == ["a"]
+        assert (tmp_path / "out/a.nii.gz").is_file()
         assert files_below(scans) == before
+
+    def test_no_name_leads_out_of_the_folder(self, tmp_path):
+        folder = PredictionFolder(tmp_path, tmp_path / "table.csv", {}, {})
+        assert folder.file("../scans/a", ".nii") == tmp_path / "__" / "scans" / "a.nii"
+        assert folder.file("/scans/a", ".nii") == tmp_path / "scans" / "a.nii"
 
     def test_two_scans_for_one_file(self, run, scans, write_scan, tmp_path):
         write_scan("scans/a_probabilities.nii.gz", seed=3)
