@@ -3,7 +3,7 @@
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from typing import Any, Generic
 
@@ -161,15 +161,16 @@ class CropStream(Generic[ScanT]):
     def _make(
         self, scans: Sequence[ScanT], requests: Iterator[list[CropRequest]]
     ) -> Generator[dict[str, Tensor]]:
-        def begin(size: int) -> GrowingBatch:
-            return GrowingBatch(size, self._keys)
-
         def make(request: CropRequest) -> dict[str, Any]:
             candidates = (scans[index] for index in request.candidates())
             return self._sampler.sample_first_readable(candidates, request.seed)
 
         batches = batches_in_order(
-            requests, begin=begin, make=make, put=GrowingBatch.put, threads=self._threads
+            requests,
+            begin=partial(GrowingBatch, keys=self._keys),
+            make=make,
+            put=GrowingBatch.put,
+            threads=self._threads,
         )
         with closing(batches):
             for batch in batches:
