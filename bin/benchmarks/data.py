@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import cohorts, streams
-from benchmarks.measure import Measured, median_ratio, summary, take_turns
+from benchmarks.measure import Measured, Rate, median_ratio, summary, take_for, take_turns
 from medssl.training.allocator import keep_freed_memory
 
 VOLUMES = {
@@ -30,9 +30,11 @@ ON_DISK = {
     "MONAI": "monai/*",
 }
 
-REPEATS = 3
+REPEATS = 5
 SECONDS = 2.0
 """Of one measurement at least."""
+
+REST_S = 0.5
 
 ALREADY_MADE = 3
 """Batches that may lie ready from a pause: they are taken before the clock starts."""
@@ -49,19 +51,24 @@ def data(arguments: argparse.Namespace) -> Measured:
         with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
             folder = Path(scratch) / "scans"
             cohorts.make_volumes(folder, count=count, shape=shape)
-            candidates: dict[str, Callable[[], float]] = {}
+            candidates: dict[str, Callable[[], Rate]] = {}
             for name, open_stream in streams.all_streams(folder, Path(scratch)).items():
                 batches = stack.enter_context(open_stream())
                 check_batches(name, batches)
-                candidates[name] = lambda batches=batches: crops_per_second(batches)
+                candidates[name] = lambda batches=batches: rate_of(batches)
             if arguments.nnunet:
                 command = [arguments.nnunet, str(NNUNET_STREAM), str(folder), str(Path(scratch) / "nnunet")]
                 candidates["nnU-Net, crops alone"] = lambda command=command: _run_nnunet(command)
             rates = take_turns(candidates, repeats=REPEATS)
-            for name, values in rates.items():
+            per_second = {name: [rate.crops_per_second for rate in rates[name]] for name in rates}
+            for name, values in per_second.items():
                 measured[f"{size}: {name}, crops/s"] = summary(values)
                 if name != "medssl":
-                    measured[f"{size}: medssl / {name}"] = median_ratio(rates["medssl"], values)
+                    measured[f"{size}: medssl / {name}"] = median_ratio(per_second["medssl"], values)
+            for name in rates:
+                measured[f"{size}: {name}, processor ms a crop"] = summary(
+                    [rate.processor_ms for rate in rates[name]]
+                )
             for kind, pattern in ON_DISK.items():
                 size_mb = sum(file.stat().st_size for file in Path(scratch).glob(pattern)) / 1e6
                 measured[f"{size}: disk of {kind}, MB"] = size_mb
@@ -77,17 +84,15 @@ def check_batches(name: str, batches: Iterator[Tensor]) -> None:
         raise SystemExit(f"{name} makes crops that are not finite or not varied")
 
 
-def crops_per_second(batches: Iterator[Tensor]) -> float:
-    """Take batches for a while."""
+def rate_of(batches: Iterator[Tensor]) -> Rate:
+    """Take batches for a while, once the workers of the stream before have come to rest."""
+    time.sleep(REST_S)
     for _ in range(ALREADY_MADE):
         next(batches)
-    count, began = 0, time.perf_counter()
-    while time.perf_counter() - began < SECONDS:
-        next(batches)
-        count += streams.BATCH
-    return count / (time.perf_counter() - began)
+    return take_for(SECONDS, batches, crops=streams.BATCH)
 
 
-def _run_nnunet(command: list[str]) -> float:
+def _run_nnunet(command: list[str]) -> Rate:
     finished = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(finished.stdout.split()[-1])
+    crops_per_second, processor_ms = map(float, finished.stdout.split()[-2:])
+    return Rate(crops_per_second, processor_ms)

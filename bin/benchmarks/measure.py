@@ -1,5 +1,7 @@
 """Times, rates and memory, measured so that a machine which grows busier slows all that is compared."""
 
+import multiprocessing
+import os
 import re
 import statistics
 import subprocess
@@ -7,12 +9,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 POLL_S = 0.02
 
 MEDSSL = [sys.executable, "-m", "medssl"]
+
+T = TypeVar("T")
 
 Measured = dict[str, Any]
 """Numbers, or what `summary` returns, by what they are; printed as rows in this order."""
@@ -26,9 +31,9 @@ def timed(measured: Measured, name: str) -> Iterator[None]:
     measured[f"{name}, s"] = time.perf_counter() - began
 
 
-def take_turns(candidates: Mapping[str, Callable[[], float]], *, repeats: int) -> dict[str, list[float]]:
+def take_turns(candidates: Mapping[str, Callable[[], T]], *, repeats: int) -> dict[str, list[T]]:
     """Measure each candidate in turn, again and again."""
-    values: dict[str, list[float]] = {name: [] for name in candidates}
+    values: dict[str, list[T]] = {name: [] for name in candidates}
     for _ in range(repeats):
         for name, measure in candidates.items():
             values[name].append(measure())
@@ -57,6 +62,33 @@ def peak_mb(command: Sequence[str]) -> float:
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
     return peak_kb / 1024
+
+
+def processor_seconds() -> float:
+    """Return the time that processors spent on this process and on the workers it has at the moment."""
+    ticks = 0
+    for worker in multiprocessing.active_children():
+        after_name = Path(f"/proc/{worker.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(after_name[11]) + int(after_name[12])  # in user and in system mode
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast crops are made, and how much of the processors one takes."""
+
+    crops_per_second: float
+    processor_ms: float
+
+
+def take_for(seconds: float, batches: Iterator[Any], *, crops: int) -> Rate:
+    """Take batches of so many crops for a while."""
+    made, spent, began = 0, processor_seconds(), time.perf_counter()
+    while time.perf_counter() - began < seconds:
+        next(batches)
+        made += crops
+    elapsed = time.perf_counter() - began
+    return Rate(made / elapsed, 1000 * (processor_seconds() - spent) / made)
 
 
 def as_rows(measured: Measured) -> list[tuple[str, str]]:

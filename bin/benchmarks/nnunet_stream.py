@@ -1,11 +1,12 @@
-"""Crops a second of nnU-Net's own store and loader; runs in an environment that has nnU-Net 2.8.
+"""Crops a second of nnU-Net's own store and loader, and processor time of each.
+
+Runs in an environment that has nnU-Net 2.8.
 
 python nnunet_stream.py SCANS WORK
 """
 
 import os
 import sys
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from measure import take_for
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
 
@@ -53,11 +55,8 @@ def main() -> None:
         crops = next(batches)["data"]
     assert tuple(crops.shape) == (BATCH, 1, SIDE, SIDE, SIDE)
     assert bool(torch.isfinite(crops).all())
-    count, began = 0, time.perf_counter()
-    while time.perf_counter() - began < SECONDS:
-        next(batches)
-        count += BATCH
-    print(count / (time.perf_counter() - began), flush=True)
+    rate = take_for(SECONDS, batches, crops=BATCH)
+    print(rate.crops_per_second, rate.processor_ms, flush=True)
     batches._finish()
 
 

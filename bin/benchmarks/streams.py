@@ -27,6 +27,8 @@ from medssl.workflows.setup import build_network, open_stream
 SIDE = 64
 BATCH = 4
 WORKERS = 1
+EPOCHS_IN_ONE = 1000
+"""Loaders that start their workers anew in each epoch see the few volumes so often, as if there were many."""
 
 Batches = Iterator[Tensor]
 OpenStream = Callable[[], Any]
@@ -97,7 +99,9 @@ def _memory_maps(flat: Sequence[np.ndarray]) -> Generator[Batches]:
         batch.numpy()[place, 0] = crop
 
     requests = repeat([np.random.default_rng(0)] * BATCH)
-    batches = batches_in_order(requests, begin=begin, make=make, put=put, threads=WORKERS)
+    batches = batches_in_order(
+        requests, begin=begin, read=lambda random: random, make=make, put=put, threads=WORKERS
+    )
     with closing(batches):
         yield batches
 
@@ -133,7 +137,7 @@ def monai_stream(
             t.RandCoarseShuffled("image", 10, 8, prob=0.8),
         ]
     dataset = monai.data.PersistentDataset(
-        [{"image": file} for file in files],
+        [{"image": file} for file in files] * EPOCHS_IN_ONE,
         t.Compose(steps),
         cache_dir=cache,
         track_meta=True,
@@ -148,7 +152,7 @@ def monai_stream(
 @contextmanager
 def _torchio(files: Sequence[str]) -> Generator[Batches]:
     """The patch-based pipeline of TorchIO's documents, with four crops of a volume as well."""
-    subjects = [torchio.Subject(image=torchio.ScalarImage(file)) for file in files]
+    subjects = [torchio.Subject(image=torchio.ScalarImage(file)) for file in files] * EPOCHS_IN_ONE
     dataset = torchio.SubjectsDataset(
         subjects, transform=torchio.Compose([torchio.ToCanonical(), torchio.RescaleIntensity((0, 1))])
     )

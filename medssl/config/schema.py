@@ -128,7 +128,9 @@ class SpeedConfig(Section):
     compile: bool | Auto = Field(
         "auto", description="torch.compile; auto tries it on a GPU only, where its start-up pays."
     )
-    loader_threads: PositiveInt | Auto = "auto"
+    loader_threads: PositiveInt | Auto = Field(
+        "auto", description="Pairs of threads that make crops: one computes, one reads and fills the batch."
+    )
 
 
 class TrainingConfig(Section):

@@ -12,8 +12,8 @@ from torch import Tensor
 class GrowingBatch:
     """A batch that gets its samples one by one, in any order and from several threads.
 
-    Each sample is copied and converted at once, to where it stays: kept until all are there and then
-    stacked, samples would pass through memory twice more.
+    Each sample is copied and converted in one go, to where it stays: stacked first, samples would pass
+    through memory twice more.
 
     Attributes:
         tensors: Float32, int64 or bool ``(B, ...)`` by key, plain and contiguous, never MONAI's MetaTensor,
@@ -35,13 +35,16 @@ class GrowingBatch:
 
     def put(self, place: int, sample: Mapping[str, Any]) -> None:
         """Add a sample, with arrays, tensors or numbers under the keys, at a place in [0, B)."""
-        values = {key: torch.from_numpy(np.asarray(sample[key], order="C")) for key in self._keys}
+        values = {key: np.asarray(sample[key], order="C") for key in self._keys}
         with self._lock:
             self.tensors = self.tensors or {key: self._empty_like(value) for key, value in values.items()}
         for key, value in values.items():
-            self.tensors[key][place].copy_(value)
+            if value.ndim:
+                self.tensors[key][place].copy_(torch.from_numpy(value))
+            else:  # for which torch would let go of the interpreter, and wait to get it back
+                self.tensors[key].numpy()[place] = value
 
-    def _empty_like(self, value: Tensor) -> Tensor:
+    def _empty_like(self, value: np.ndarray) -> Tensor:
         return torch.empty((self._size, *value.shape), dtype=_dtype_in_batch(value))
 
 
@@ -53,7 +56,7 @@ def collate(samples: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> dict[s
     return batch.tensors
 
 
-def _dtype_in_batch(value: Tensor) -> torch.dtype:
-    if value.is_floating_point():
+def _dtype_in_batch(value: np.ndarray) -> torch.dtype:
+    if np.issubdtype(value.dtype, np.floating):
         return torch.float32
-    return torch.bool if value.dtype == torch.bool else torch.int64
+    return torch.bool if value.dtype == bool else torch.int64

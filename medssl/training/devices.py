@@ -36,7 +36,10 @@ def choose_device(wish: str) -> torch.device:
 
 
 def choose_loader_threads(wish: int | str) -> int:
-    """Return how many threads make crops; auto is half of this process's share of the cores, four at most."""
+    """Return how many pairs of threads make crops, see `medssl.training.prefetch.batches_in_order`.
+
+    Auto is half of this process's share of the cores, four at most.
+    """
     if wish != "auto":
         return int(wish)
     cores = count_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -3,6 +3,7 @@
 import copy
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -52,6 +53,21 @@ class SeededTransform(Protocol):
         """Make the next call a function of ``seed``."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReadSample(Generic[ScanT]):
+    """What is not transformed yet.
+
+    Attributes:
+        scan: Where it was read from.
+        window: What `ReadWindow` returned.
+        seed: Decides every draw of the transform.
+    """
+
+    scan: ScanT
+    window: Mapping[str, Any]
+    seed: int
+
+
 class CropSampler(Generic[ScanT]):
     """Reads and transforms crops; the same scan and seed give the same sample in any thread, at any time.
 
@@ -84,41 +100,40 @@ class CropSampler(Generic[ScanT]):
         Raises:
             ScanError: If the stored voxels are not finite; reading may raise others of `READ_FAILURES`.
         """
-        sample = self._transformed(scan, self._read(scan, seed), seed)
+        sample = self.transformed(self._read(scan, seed))
         return {key: widen(value) if _is_float16(value) else value for key, value in sample.items()}
 
-    def sample_first_readable(self, candidates: Iterable[ScanT], seed: int) -> dict[str, Any]:
-        """Return the sample of the first candidate that can be read, and report those that cannot.
+    def read_first_readable(self, candidates: Iterable[ScanT], seed: int) -> ReadSample[ScanT]:
+        """Read a window of the first candidate that can be read, and report those that cannot.
 
         Raises:
             NoUsableScanError: If not one can be read.
         """
         for scan in candidates:
             try:
-                window = self._read(scan, seed)
+                return self._read(scan, seed)
             except READ_FAILURES as error:
                 self._report(scan, str(error))
-            else:
-                return self._transformed(scan, window, seed)
         raise NoUsableScanError(
             "Not one prepared scan can be read any more: check that the store still exists."
         )
 
-    def _read(self, scan: ScanT, seed: int) -> dict[str, Any]:
+    def transformed(self, source: ReadSample[ScanT]) -> dict[str, Any]:
+        """Return what the transform makes of a window, some of it float16 where voxels were only moved."""
+        transform = self._own_transform()
+        transform.set_random_state(seed=source.seed % 2**32)
+        try:
+            sample = transform(dict(source.window))
+        except Exception as error:
+            error.add_note(f"while transforming a crop of {source.scan.record.scan_id}")
+            raise
+        return {**sample, "seed": source.seed}
+
+    def _read(self, scan: ScanT, seed: int) -> ReadSample[ScanT]:
         window = self._read_window(scan, rng=np.random.default_rng(derive_seed("window", seed)))
         if not all_finite(window["image"]):
             raise ScanError("its stored voxels are not all finite")
-        return dict(window)
-
-    def _transformed(self, scan: ScanT, window: dict[str, Any], seed: int) -> dict[str, Any]:
-        transform = self._own_transform()
-        transform.set_random_state(seed=seed % 2**32)
-        try:
-            sample = transform(window)
-        except Exception as error:
-            error.add_note(f"while transforming a crop of {scan.record.scan_id}")
-            raise
-        return {**sample, "seed": seed}
+        return ReadSample(scan, window, seed)
 
     def _own_transform(self) -> SeededTransform:
         if not hasattr(self._thread, "transform"):

@@ -13,7 +13,7 @@ from torch import Tensor
 from medssl.errors import ConfigError
 from medssl.training.batch import GrowingBatch, collate
 from medssl.training.prefetch import batches_in_order
-from medssl.training.sampler import CropSampler, OnUnreadable, ReadWindow, ScanT, SeededTransform
+from medssl.training.sampler import CropSampler, OnUnreadable, ReadSample, ReadWindow, ScanT, SeededTransform
 from medssl.training.seeds import derive_seed
 
 
@@ -52,7 +52,7 @@ class CropStream(Generic[ScanT]):
         batch_size: Crops in a step over all processes.
         crops_per_scan: Crops of each scan in an epoch.
         seed: Of the whole run.
-        threads: Crops made at once.
+        threads: Pairs of threads that make them.
         rank: Number of this process.
         world_size: Number of processes.
         on_unreadable: Told once of each scan that could not be read; the next of the permutation steps in.
@@ -161,14 +161,15 @@ class CropStream(Generic[ScanT]):
     def _make(
         self, scans: Sequence[ScanT], requests: Iterator[list[CropRequest]]
     ) -> Generator[dict[str, Tensor]]:
-        def make(request: CropRequest) -> dict[str, Any]:
+        def read(request: CropRequest) -> ReadSample[ScanT]:
             candidates = (scans[index] for index in request.candidates())
-            return self._sampler.sample_first_readable(candidates, request.seed)
+            return self._sampler.read_first_readable(candidates, request.seed)
 
         batches = batches_in_order(
             requests,
             begin=partial(GrowingBatch, keys=self._keys),
-            make=make,
+            read=read,
+            make=self._sampler.transformed,
             put=GrowingBatch.put,
             threads=self._threads,
         )

@@ -147,25 +147,26 @@ def test_what_torch_computes_for_crops_leaves_the_other_cores_alone(standins: Si
 
     try:
         take(standins.make_stream(standins.make_scans(4), transform=Count(), batch_keys=["put"]), 0, 2)
-        assert seen == {"crop": 1, "place": 1}
+        assert seen == {"make": 1, "move": 1}
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
 
 
 def test_closing_ends_the_threads_and_begins_no_further_crop(standins: SimpleNamespace) -> None:
-    begun: list[str] = []
+    begun: list[int] = []
 
-    def slow(scan: Any, *, rng: np.random.Generator) -> dict[str, Any]:
-        begun.append(scan.record.scan_id)
-        time.sleep(0.02)
-        return standins.read_window(scan, rng=rng, broken=set())
+    class Slow(standins.FlipTransform):
+        def __call__(self, data: dict) -> dict:
+            begun.append(1)
+            time.sleep(0.02)
+            return super().__call__(data)
 
-    batches = standins.make_stream(standins.make_scans(4), threads=2, read_window=slow).batches(0)
+    batches = standins.make_stream(standins.make_scans(4), threads=2, transform=Slow()).batches(0)
     next(batches)
-    assert any(thread.name.startswith("crop") for thread in threading.enumerate())
+    assert {"make", "move"} <= {thread.name.split("_")[0] for thread in threading.enumerate()}
     batches.close()
-    assert not any(thread.name.startswith(("crop", "place")) for thread in threading.enumerate())
+    assert not any(thread.name.startswith(("make", "move")) for thread in threading.enumerate())
     assert len(begun) < 12
 
 
