@@ -35,6 +35,7 @@ SECONDS = 2.0
 """Of one measurement at least."""
 
 REST_S = 0.5
+"""Until the workers of the stream before have filled their queues."""
 
 ALREADY_MADE = 3
 """Batches that may lie ready from a pause: they are taken before the clock starts."""
@@ -85,7 +86,7 @@ def check_batches(name: str, batches: Iterator[Tensor]) -> None:
 
 
 def rate_of(batches: Iterator[Tensor]) -> Rate:
-    """Take batches for a while, once the workers of the stream before have come to rest."""
+    """Take batches for a while, after a rest."""
     time.sleep(REST_S)
     for _ in range(ALREADY_MADE):
         next(batches)
