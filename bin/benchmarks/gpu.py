@@ -25,6 +25,7 @@ DEVICE = "cuda"
 ENCODERS = {"swin_unetr": "base", "residual_unet": "base"}
 SIDES = (96, 128)
 BATCH = 2
+"""Crops, as many as the plain loop draws of a volume."""
 TASKS = ("inpainting",)
 SCANS = 8
 SHAPE = (256, 256, 256)
@@ -93,7 +94,7 @@ def _plain_loop(network: Network, files: list[str], cache: Path, *, side: int) -
     optimiser = torch.optim.AdamW(model.parameters(), lr=0.0)
     scaler = torch.amp.GradScaler(DEVICE, enabled=DEVICE == "cuda")
     seconds = []
-    with monai_stream(files, cache, is_corrupted=True, side=side, crops=BATCH, workers=WORKERS) as batches:
+    with monai_stream(files, cache, side=side, volumes=1, crops_of_each=BATCH, workers=WORKERS) as batches:
         for repeat in range(REPEATS + 1):
             began = time.perf_counter()
             for _ in range(LOOP_STEPS):

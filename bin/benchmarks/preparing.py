@@ -47,31 +47,55 @@ def prepare(arguments: argparse.Namespace) -> Measured:
 
 
 def _over_cores(folder: Path, store: Path, count: int) -> Measured:
-    """Compare one process with one a core, less what the command takes when there is nothing to prepare."""
+    """Compare one process with one a core, less what the command takes when there is nothing to prepare.
 
-    def seconds(store: Path, workers: str) -> float:
-        command = [*MEDSSL, "prepare", str(folder), "--store", str(store)]
-        command += ["--set", f"data.prepare_workers={workers}"]
-        began = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return time.perf_counter() - began
+    Commands that know nothing of each other, one a core, tell what the machine has to give: cores share
+    memory and disk, and each slows down when the others work.
+    """
+    cores = count_cores()
 
-    seconds(store, "auto")
-    measured: Measured = {"store, MB a scan": _mb(store.rglob("*.[bn]*")) / count}
-    again = measured["again, s"] = seconds(store, "auto")
+    def command(store: Path, *options: str) -> list[str]:
+        return [*MEDSSL, "prepare", str(folder), "--store", str(store), *options]
+
+    def with_processes(workers: str) -> list[list[str]]:
+        return [command(new_store(), "--set", f"data.prepare_workers={workers}")]
+
+    def with_commands() -> list[list[str]]:
+        options = ["--set", "data.prepare_workers=1", "--shard"]
+        return [command(new_store(), *options, f"{shard}/{cores}") for shard in range(1, cores + 1)]
+
+    def new_store() -> Path:
+        return store / f"spread{next(rounds)}"
+
     rounds = itertools.count()
-    workers = {"one process": "1", f"one process a core ({count_cores()})": "auto"}
+    _seconds([command(store)])
+    measured: Measured = {"store, MB a scan": _mb(store.rglob("*.[bn]*")) / count}
+    again = measured["again, s"] = _seconds([command(store)])
+    begun = {
+        "one process": lambda: with_processes("1"),
+        f"one process a core ({cores})": lambda: with_processes("auto"),
+        "one command a core": with_commands,
+    }
     times = take_turns(
-        {
-            name: lambda workers=workers: seconds(store / f"spread{next(rounds)}", workers) - again
-            for name, workers in workers.items()
-        },
+        {name: lambda begin=begin: _seconds(begin()) - again for name, begin in begun.items()},
         repeats=REPEATS,
     )
     for name, values in times.items():
         measured[f"{name}, scans an hour"] = summary([3600 * count / value for value in values])
-    measured["time of one process / of one a core"] = median_ratio(*times.values())
+        if name != "one process":
+            measured[f"time of one process / of {name}"] = median_ratio(times["one process"], values)
     return measured
+
+
+def _seconds(commands: Iterable[list[str]]) -> float:
+    """Return how long commands take that begin together."""
+    began = time.perf_counter()
+    quiet = subprocess.DEVNULL
+    processes = [subprocess.Popen(command, stdout=quiet, stderr=quiet) for command in commands]
+    exit_codes = [process.wait() for process in processes]
+    if any(exit_codes):
+        raise SystemExit(f"medssl prepare ended with {exit_codes}")
+    return time.perf_counter() - began
 
 
 def _beside_monai(paths: list[Path], store: Path) -> Measured:

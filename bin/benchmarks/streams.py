@@ -67,7 +67,10 @@ def all_streams(folder: Path, scratch: Path) -> dict[str, OpenStream]:
         "medssl": lambda: ours(scans),
         "medssl, compressed": lambda: ours(packed),
         "memory map, threads": lambda: _memory_maps(flat),
-        "MONAI PersistentDataset": lambda: monai_stream(files, cache, is_corrupted=True),
+        "MONAI PersistentDataset": lambda: monai_stream(files, cache),
+        "MONAI PersistentDataset, four crops of a volume": lambda: monai_stream(
+            files, cache, volumes=1, crops_of_each=BATCH
+        ),
         "MONAI PersistentDataset, crops alone": lambda: monai_stream(files, cache, is_corrupted=False),
         "TorchIO Queue, crops alone": lambda: _torchio(files),
     }
@@ -111,19 +114,23 @@ def monai_stream(
     files: Sequence[str],
     cache: Path,
     *,
-    is_corrupted: bool,
+    is_corrupted: bool = True,
     side: int = SIDE,
-    crops: int = BATCH,
+    volumes: int = BATCH // 2,
+    crops_of_each: int = 2,
     workers: int = WORKERS,
 ) -> Generator[Batches]:
-    """The loader of MONAI's self-supervised tutorial: four crops of a volume, dropped out and shuffled."""
+    """The loader of MONAI's self-supervised tutorial: two crops of a volume, dropped out and shuffled.
+
+    The tutorial corrupts each crop twice, for its contrastive loss; here that happens once.
+    """
     t = monai.transforms
     steps: list[Any] = [
         t.LoadImaged("image", reader="NibabelReader"),
         t.EnsureChannelFirstd("image"),
         t.Orientationd("image", axcodes="RAS", labels=None),
         t.ScaleIntensityd("image"),
-        t.RandSpatialCropSamplesd("image", (side,) * 3, num_samples=crops, random_size=False),
+        t.RandSpatialCropSamplesd("image", (side,) * 3, num_samples=crops_of_each, random_size=False),
     ]
     if is_corrupted:
         steps += [
@@ -145,13 +152,13 @@ def monai_stream(
     )
     for index in range(len(files)):
         dataset[index]  # fills the cache, as a first epoch would
-    loader = monai.data.DataLoader(dataset, batch_size=1, shuffle=True, num_workers=workers)
+    loader = monai.data.DataLoader(dataset, batch_size=volumes, shuffle=True, num_workers=workers)
     yield (batch["image"] for _ in repeat(None) for batch in loader)
 
 
 @contextmanager
 def _torchio(files: Sequence[str]) -> Generator[Batches]:
-    """The patch-based pipeline of TorchIO's documents, with four crops of a volume as well."""
+    """The patch-based pipeline of TorchIO's documents, with four crops of a volume."""
     subjects = [torchio.Subject(image=torchio.ScalarImage(file)) for file in files] * EPOCHS_IN_ONE
     dataset = torchio.SubjectsDataset(
         subjects, transform=torchio.Compose([torchio.ToCanonical(), torchio.RescaleIntensity((0, 1))])

@@ -29,6 +29,7 @@ def opened(tmp_path_factory):
         "medssl",
         "memory map, threads",
         "MONAI PersistentDataset",
+        "MONAI PersistentDataset, four crops of a volume",
         "MONAI PersistentDataset, crops alone",
         "TorchIO Queue, crops alone",
     ],
